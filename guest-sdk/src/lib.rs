@@ -1,0 +1,36 @@
+//! Write wasmeter functions in Rust.
+//!
+//! ```no_run
+//! use wasmeter_guest::{Request, Response, Result};
+//!
+//! #[wasmeter_guest::handler]
+//! fn handle(req: Request) -> Result<Response> {
+//!     let name = req.query_param("name").unwrap_or_else(|| "world".into());
+//!     Ok(Response::text(format!("hello {name}\n")))
+//! }
+//! ```
+//!
+//! Build with `--target wasm32-wasip2` as a `cdylib`. Models are in [`nn`]; everything that the
+//! platform offers, without comfort, is in [`raw`].
+
+mod error;
+mod export;
+pub mod nn;
+pub mod raw;
+mod request;
+mod response;
+mod url;
+mod writer;
+
+pub use error::{Error, Result};
+pub use request::{DEFAULT_BODY_LIMIT, Request};
+pub use response::{IntoResponse, Response};
+pub use wasmeter_guest_macros::handler;
+pub use writer::BodyWriter;
+
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::export::serve;
+    pub use crate::raw::export;
+    pub use crate::raw::exports::wasi::http::incoming_handler::{Guest, IncomingRequest, ResponseOutparam};
+}

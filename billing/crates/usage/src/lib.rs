@@ -1,0 +1,15 @@
+//! The contract between the host and billing, and the only crate that both share.
+//!
+//! A [`UsageRecord`] is what one invocation used; [`PriceSheet`] turns it into its list price with one
+//! rounding; [`wire`] is how records and questions travel over `billing.sock`.
+
+mod id;
+mod money;
+mod price;
+mod record;
+pub mod wire;
+
+pub use id::{InvocationId, ParseInvocationIdError};
+pub use money::{ParsePicoError, Pico};
+pub use price::{PriceSheet, Rates};
+pub use record::{DeviceClass, Meter, ModelUse, Outcome, Quantities, RECORD_VERSION, UsageRecord};

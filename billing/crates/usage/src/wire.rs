@@ -1,0 +1,298 @@
+//! What travels over `billing.sock`: frames of a little-endian `u32` length and that many bytes of JSON, one
+//! [`Reply`] to each [`Call`], in order. The host opens as many connections as it needs.
+
+use std::io::{self, Read, Write};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{InvocationId, Meter, Pico, PriceSheet, UsageRecord};
+
+/// The version of this protocol, sent in [`Call::Hello`].
+pub const PROTOCOL: u16 = 1;
+
+/// No frame is longer than this many bytes; a longer one ends the connection.
+pub const MAX_FRAME: usize = 16 << 20;
+
+/// No batch of records is longer than this.
+pub const MAX_BATCH: usize = 4096;
+
+/// No page of receipts is longer than this.
+pub const MAX_PAGE: u32 = 2000;
+
+/// A question to billing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Call {
+    /// First call of each connection.
+    Hello {
+        /// [`PROTOCOL`].
+        protocol: u16,
+        /// Name of the calling node.
+        node: String,
+    },
+    /// The last sequence number of `(node, epoch)` that is booked.
+    HighWater {
+        /// Node.
+        node: String,
+        /// Epoch of its spool.
+        epoch: u64,
+    },
+    /// Records `first_seq ..` of `(node, epoch)`. Those already booked are skipped; a gap is refused.
+    Append {
+        /// Node.
+        node: String,
+        /// Epoch of its spool.
+        epoch: u64,
+        /// Sequence of the first record; sequences start at 1.
+        first_seq: u64,
+        /// The records, in order, at most [`MAX_BATCH`].
+        records: Vec<UsageRecord>,
+    },
+    /// Usage of one tenant.
+    Usage {
+        /// Tenant.
+        tenant: String,
+        /// Start of the window, by the invocation's end, nanoseconds since the Unix epoch, inclusive.
+        from_ns: u64,
+        /// End of the window, exclusive.
+        to_ns: u64,
+        /// Grouping.
+        by: UsageBy,
+    },
+    /// Bill of one tenant over a window (as in `Usage`).
+    Bill {
+        /// Tenant.
+        tenant: String,
+        /// Inclusive.
+        from_ns: u64,
+        /// Exclusive.
+        to_ns: u64,
+    },
+    /// A page of receipts, in ledger order.
+    Receipts {
+        /// Tenant.
+        tenant: String,
+        /// Inclusive.
+        from_ns: u64,
+        /// Exclusive.
+        to_ns: u64,
+        /// Ledger position after which the page begins; 0 for the first page.
+        after: u64,
+        /// At most [`MAX_PAGE`].
+        limit: u32,
+    },
+    /// The receipt of one invocation.
+    Receipt {
+        /// Tenant.
+        tenant: String,
+        /// Invocation.
+        invocation: InvocationId,
+    },
+}
+
+/// Grouping of usage rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageBy {
+    /// By function name.
+    Function,
+    /// By model and version.
+    Model,
+    /// By meter.
+    Meter,
+    /// By UTC hour of the invocation's end.
+    Hour,
+}
+
+/// An answer of billing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "re", rename_all = "snake_case")]
+pub enum Reply {
+    /// To `Hello`.
+    Hello {
+        /// [`PROTOCOL`].
+        protocol: u16,
+        /// What the ledger was stamped with for ever: `twin`, `test` or `live`.
+        stamp: String,
+        /// Current list prices.
+        prices: PriceSheet,
+    },
+    /// To `HighWater` and `Append`: everything up to and including this is booked; 0 if nothing.
+    Acked {
+        /// Last booked sequence.
+        acked_seq: u64,
+    },
+    /// To `Usage`.
+    Usage {
+        /// One row a group, sorted by key.
+        rows: Vec<UsageRow>,
+    },
+    /// To `Bill`.
+    Bill(Bill),
+    /// To `Receipts`.
+    Receipts {
+        /// The page.
+        lines: Vec<Receipt>,
+        /// Pass as `after` for the next page; `None` if this was the last.
+        next: Option<u64>,
+    },
+    /// To `Receipt`.
+    Receipt {
+        /// `None` if the tenant has no such invocation.
+        receipt: Option<Box<Receipt>>,
+    },
+    /// The call was refused; nothing changed.
+    Refused {
+        /// Stable word, such as `gap`, `protocol`, `malformed`, `internal`.
+        code: String,
+        /// What, which, and what to do.
+        message: String,
+    },
+}
+
+/// One row of usage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageRow {
+    /// Function, `model@version`, meter or RFC 3339 hour.
+    pub key: String,
+    /// Invocations.
+    pub requests: u64,
+    /// Fuel units.
+    pub fuel: u64,
+    /// Nanoseconds.
+    pub cpu_ns: u64,
+    /// Nanoseconds.
+    pub gpu_ns: u64,
+    /// Count.
+    #[serde(default)]
+    pub tokens_in: u64,
+    /// Count.
+    #[serde(default)]
+    pub tokens_out: u64,
+    /// Bytes.
+    pub egress_bytes: u64,
+    /// List price.
+    pub cost_pico: Pico,
+}
+
+/// A bill at list price. The one rounding of each line happens here and nowhere else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bill {
+    /// Tenant.
+    pub tenant: String,
+    /// Nanoseconds since the Unix epoch.
+    pub from_ns: u64,
+    /// Nanoseconds since the Unix epoch.
+    pub to_ns: u64,
+    /// ISO 4217.
+    pub currency: String,
+    /// Charged invocations.
+    pub invocations: u64,
+    /// One line a meter.
+    pub lines: Vec<BillLine>,
+    /// Sum of the invocations' list prices, exactly.
+    pub list_total_pico: Pico,
+    /// What is due, in the smallest currency unit (cents), rounded once from `list_total_pico`, half to even.
+    pub due_minor: i64,
+}
+
+/// One line of a bill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BillLine {
+    /// Meter.
+    pub meter: Meter,
+    /// In the meter's unit.
+    pub quantity: u64,
+    /// Price of one `price_unit`.
+    pub rate_pico: Pico,
+    /// Such as `million fuel`, `second`, `request`, `GB`.
+    pub price_unit: String,
+    /// Quantity times price, rounded down to a pico. The lines may sum to a few pico more than the total, because
+    /// each invocation is rounded down once.
+    pub amount_pico: Pico,
+}
+
+/// One invocation in the ledger, as the customer sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Invocation (also in `record`); its presence tells an invocation line from a batch commit.
+    pub invocation: InvocationId,
+    /// Ledger position.
+    pub entry: u64,
+    /// Booked list price.
+    pub cost_pico: Pico,
+    /// ISO 4217.
+    pub currency: String,
+    /// Everything that the cost is computed from.
+    pub record: UsageRecord,
+}
+
+/// Writes one frame.
+///
+/// # Errors
+/// The writer's, or `InvalidData` if the message is longer than [`MAX_FRAME`].
+pub fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; 4];
+    serde_json::to_writer(&mut frame, message)?;
+    let body = frame.len() - 4;
+    if body > MAX_FRAME {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("frame of {body} bytes, at most {MAX_FRAME}")));
+    }
+    let length = u32::try_from(body).map_err(io::Error::other)?;
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    Ok(frame)
+}
+
+/// The length in a frame's first four bytes.
+///
+/// # Errors
+/// `InvalidData` if it is more than [`MAX_FRAME`].
+pub fn body_length(prefix: [u8; 4]) -> io::Result<usize> {
+    match usize::try_from(u32::from_le_bytes(prefix)) {
+        Ok(length) if length <= MAX_FRAME => Ok(length),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame is at most {MAX_FRAME} bytes"))),
+    }
+}
+
+/// Reads one frame from a blocking reader; `None` at a clean end.
+///
+/// # Errors
+/// The reader's, `InvalidData` for a frame that is too long or not a `T`.
+pub fn read<T: for<'de> Deserialize<'de>>(reader: &mut impl Read) -> io::Result<Option<T>> {
+    let mut prefix = [0; 4];
+    match reader.read(&mut prefix)? {
+        0 => return Ok(None),
+        n => reader.read_exact(&mut prefix[n..])?,
+    }
+    let mut body = vec![0; body_length(prefix)?];
+    reader.read_exact(&mut body)?;
+    serde_json::from_slice(&body).map(Some).map_err(Into::into)
+}
+
+/// Writes one frame to a blocking writer.
+///
+/// # Errors
+/// As [`encode`], and the writer's.
+pub fn write<T: Serialize>(writer: &mut impl Write, message: &T) -> io::Result<()> {
+    writer.write_all(&encode(message)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_round_trip() {
+        let mut bytes = Vec::new();
+        write(&mut bytes, &Call::HighWater { node: "n1".into(), epoch: 3 }).unwrap();
+        let mut reader = bytes.as_slice();
+        assert!(matches!(read::<Call>(&mut reader).unwrap(), Some(Call::HighWater { epoch: 3, .. })));
+        assert!(read::<Call>(&mut reader).unwrap().is_none());
+    }
+
+    #[test]
+    fn refuses_a_frame_that_claims_too_much() {
+        let mut reader: &[u8] = &[0xff; 8];
+        assert_eq!(read::<Call>(&mut reader).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}

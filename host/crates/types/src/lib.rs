@@ -1,0 +1,20 @@
+//! Names, limits, manifests and the error taxonomy of the host. No tokio, no I/O.
+
+mod digest;
+mod error;
+mod manifest;
+mod model_card;
+mod name;
+mod time;
+mod units;
+
+pub use digest::{Digest, ParseDigestError};
+pub use error::{ClientError, Error, ErrorKind, Source};
+pub use manifest::{
+    BuildSection, FunctionManifest, FunctionSection, HttpSection, Limits, ManifestError, ModelsSection,
+};
+pub use model_card::{BatchingSection, CardSection, ModelCard, ModelSection};
+pub use name::{AliasName, FunctionName, ModelName, NameError, TenantName};
+pub use time::unix_ns;
+pub use units::{ByteSize, ParseUnitError, WallTime};
+pub use wasmeter_usage::InvocationId;

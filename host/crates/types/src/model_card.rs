@@ -1,0 +1,117 @@
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::ManifestError;
+use crate::{ModelName, WallTime};
+
+/// `model.toml` beside a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelCard {
+    /// What it is and where it runs.
+    pub model: ModelSection,
+    /// How its entries are batched.
+    #[serde(default)]
+    pub batching: BatchingSection,
+    /// For people.
+    #[serde(default)]
+    pub card: CardSection,
+}
+
+/// `[model]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// Name.
+    pub name: ModelName,
+    /// Engine: `onnx`.
+    pub backend: String,
+    /// Files of the version; the first is the graph.
+    pub files: Vec<String>,
+    /// Devices it may run on, best first.
+    #[serde(default = "cpu")]
+    pub devices: Vec<String>,
+    /// Model APIs without a token.
+    #[serde(default)]
+    pub public: bool,
+}
+
+fn cpu() -> Vec<String> {
+    vec!["cpu:0".to_owned()]
+}
+
+/// `[batching]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct BatchingSection {
+    /// 1 is off.
+    pub max_batch: u32,
+    /// How long a device may wait for a fuller batch.
+    pub max_queue_delay: WallTime,
+}
+
+impl Default for BatchingSection {
+    fn default() -> Self {
+        Self { max_batch: 1, max_queue_delay: WallTime(std::time::Duration::ZERO) }
+    }
+}
+
+/// `[card]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CardSection {
+    /// SPDX expression.
+    pub licence: String,
+    /// Such as `sentence-embedding`.
+    pub task: String,
+    /// A file with one label a line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<String>,
+    /// Where it came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+impl ModelCard {
+    /// Reads and checks a card.
+    ///
+    /// # Errors
+    /// The place and the reason.
+    pub fn from_toml(text: &str) -> Result<Self, ManifestError> {
+        let card: Self = toml::from_str(text).map_err(|e| ManifestError::new(e.to_string().trim()))?;
+        if card.model.backend != "onnx" {
+            return Err(ManifestError::new(format!("model.backend {:?} is not known: use \"onnx\"", card.model.backend)));
+        }
+        if card.model.files.is_empty() || card.model.files.len() > 16 {
+            return Err(ManifestError::new("model.files names 1 to 16 files, the graph first"));
+        }
+        if let Some(bad) = card.model.files.iter().find(|f| !is_file_name(f)) {
+            return Err(ManifestError::new(format!("model.files has {bad:?}: a plain file name is needed")));
+        }
+        if card.model.devices.is_empty() || card.model.devices.len() > 16 {
+            return Err(ManifestError::new("model.devices names 1 to 16 devices, such as \"cpu:0\""));
+        }
+        Ok(card)
+    }
+}
+
+/// One path segment of harmless characters.
+fn is_file_name(s: &str) -> bool {
+    (1..=100).contains(&s.len())
+        && !s.starts_with('.')
+        && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_a_path_and_an_unknown_backend() {
+        let card = |backend: &str, file: &str| {
+            ModelCard::from_toml(&format!("[model]\nname = \"m\"\nbackend = \"{backend}\"\nfiles = [\"{file}\"]"))
+        };
+        assert_eq!(card("onnx", "model.onnx").unwrap().model.devices, ["cpu:0"]);
+        assert!(card("onnx", "../model.onnx").is_err());
+        assert!(card("tflite", "model.onnx").is_err());
+    }
+}

@@ -1,0 +1,2 @@
+//! The `wasmeter` binary.
+fn main() {}

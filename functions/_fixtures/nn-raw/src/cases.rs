@@ -1,0 +1,123 @@
+//! One function of few lines for each case.
+
+use serde_json::{Value, json};
+use wasmeter_guest::raw::wasi::nn::graph::{ExecutionTarget, GraphEncoding, load};
+use wasmeter_guest::raw::wasi::nn::tensor::{Tensor, TensorType};
+use wasmeter_guest::{Error, Request, Result};
+
+use crate::step::{Outcome, at, compute, describe};
+
+/// The request's parameters.
+pub(crate) struct Query<'a> {
+    pub(crate) req: &'a Request,
+}
+
+impl Query<'_> {
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        self.req.query_param(name)
+    }
+
+    pub(crate) fn number(&self, name: &str, default: u64) -> Result<u64> {
+        match self.text(name) {
+            Some(text) => text.parse().map_err(|_| Error::bad_request(format!("{name} is no number"))),
+            None => Ok(default),
+        }
+    }
+}
+
+/// What a guest may name `usize` is 32 bits wide there.
+fn size(number: u64) -> Result<usize> {
+    usize::try_from(number).map_err(|_| Error::bad_request(format!("{number} is too large")))
+}
+
+/// Runs a case; `None` if there is none of this name.
+pub(crate) fn run(case: &str, query: &Query<'_>) -> Result<Option<Outcome>> {
+    let model = |default: &str| query.text("model").unwrap_or_else(|| default.to_owned());
+    let row = |dimensions: &[u32], ty, bytes: usize| {
+        vec![(
+            query.text("input").unwrap_or_else(|| "x".to_owned()),
+            Tensor::new(dimensions, ty, &vec![0; bytes]),
+        )]
+    };
+    let on_mlp = |inputs| compute(&model("mlp"), inputs).map(|outputs| describe(&outputs));
+    Ok(Some(match case {
+        "ok" => on_mlp(row(&[1, 784], TensorType::Fp32, 784 * 4)),
+        "wrong-shape" => on_mlp(row(&[1, 783], TensorType::Fp32, 783 * 4)),
+        "wrong-rank" => on_mlp(row(&[1, 1, 784], TensorType::Fp32, 784 * 4)),
+        "wrong-type" => on_mlp(row(&[1, 784], TensorType::I64, 784 * 8)),
+        "short-bytes" => on_mlp(row(&[1, 784], TensorType::Fp32, 3)),
+        "long-bytes" => on_mlp(row(&[1, 784], TensorType::Fp32, 785 * 4)),
+        "zero-rows" => on_mlp(row(&[0, 784], TensorType::Fp32, 0)),
+        "overflow" => on_mlp(row(&[u32::MAX; 4], TensorType::Fp64, 8)),
+        "no-input" => on_mlp(Vec::new()),
+        "unknown-input" => {
+            on_mlp(vec![("nonsense".to_owned(), Tensor::new(&[1, 784], TensorType::Fp32, &[0; 784 * 4]))])
+        }
+        "twice-named" => {
+            let mut inputs = row(&[1, 784], TensorType::Fp32, 784 * 4);
+            inputs.extend(row(&[1, 784], TensorType::Fp32, 784 * 4));
+            on_mlp(inputs)
+        }
+        "by-name" => compute(&model("nobody-has-this"), Vec::new()).map(|outputs| describe(&outputs)),
+        "load" => load(&[vec![0; 16]], GraphEncoding::Onnx, ExecutionTarget::Cpu)
+            .map(|_| Value::Null)
+            .map_err(at("load")),
+        "echo" => echo(&model("identity-f32"), query.req)?,
+        "huge" => {
+            let elements = query.number("bytes", 64 << 20)? / 4;
+            let dimension = u32::try_from(elements).map_err(|_| Error::bad_request("bytes is too large"))?;
+            let inputs = row(&[1, dimension], TensorType::Fp32, size(elements * 4)?);
+            compute(&model("identity-f32"), inputs).map(|outputs| describe(&outputs))
+        }
+        "slow" => {
+            let number = |n: u64| Tensor::new(&[1], TensorType::I64, &n.to_le_bytes());
+            let inputs = vec![
+                ("size".to_owned(), number(query.number("size", 4096)?)),
+                ("rounds".to_owned(), number(query.number("rounds", 3)?)),
+            ];
+            compute(&model("slow"), inputs).map(|outputs| describe(&outputs))
+        }
+        "many-tensors" => {
+            let count = query.number("count", 100_000)?;
+            let kept: Vec<_> = (0..count).map(|_| Tensor::new(&[1], TensorType::U8, &[0])).collect();
+            Ok(json!({ "tensors": kept.len() }))
+        }
+        "all-types" => all_types(),
+        _ => return Ok(None),
+    }))
+}
+
+/// The body's numbers through an identity model.
+fn echo(model: &str, req: &Request) -> Result<Outcome> {
+    let numbers: Vec<f32> = req.json()?;
+    let dimension = u32::try_from(numbers.len())?;
+    let data: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+    let inputs = vec![("x".to_owned(), Tensor::new(&[1, dimension], TensorType::Fp32, &data))];
+    Ok(compute(model, inputs).map(|outputs| describe(&outputs)))
+}
+
+/// A pattern through the identity of each type; every byte must come back.
+fn all_types() -> Outcome {
+    let types = [
+        ("f16", TensorType::Fp16, 2),
+        ("bf16", TensorType::Bf16, 2),
+        ("f32", TensorType::Fp32, 4),
+        ("f64", TensorType::Fp64, 8),
+        ("u8", TensorType::U8, 1),
+        ("i32", TensorType::I32, 4),
+        ("i64", TensorType::I64, 8),
+    ];
+    let mut results = serde_json::Map::new();
+    for (name, ty, width) in types {
+        // 2 x 6 elements; bytes below 0x70, so that no pattern is a NaN, whose bits an engine may change.
+        let data: Vec<u8> = (0..12 * width).map(|i: u8| i.wrapping_mul(37) % 0x70).collect();
+        let inputs = vec![("x".to_owned(), Tensor::new(&[2, 6], ty, &data))];
+        let outputs = compute(&format!("identity-{name}"), inputs)?;
+        let same = match outputs.as_slice() {
+            [(_, back)] => back.data() == data && back.dimensions() == [2, 6] && back.ty() == ty,
+            _ => false,
+        };
+        results.insert(name.to_owned(), Value::Bool(same));
+    }
+    Ok(Value::Object(results))
+}

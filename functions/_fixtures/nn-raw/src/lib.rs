@@ -1,0 +1,59 @@
+//! Uses wasi-nn directly, rightly and wrongly: `?case=` says how, `?model=` overrides the model of the case.
+//!
+//! The answer is always 200 with JSON, `{"case", "ok", "step", "code", "message", "outputs"}`, so that a test sees
+//! the error that the guest saw. `?sleep=` waits so many milliseconds first, `?repeat=` computes several times,
+//! `/status` answers 502 instead of 200 when a step failed.
+//!
+//! | case | model | what it does |
+//! |---|---|---|
+//! | `ok` (default) | `mlp` | one row of 784 zeros |
+//! | `echo` | `identity-f32` | the numbers of the body (JSON list) there and back |
+//! | `all-types` | `identity-*` | every element type there and back, compared bit by bit |
+//! | `slow` | `slow` | a matrix product of `?size=` (default 4096), `?rounds=` times (default 3): 2 s or so |
+//! | `wrong-shape` | `mlp` | 783 columns |
+//! | `wrong-rank` | `mlp` | three dimensions |
+//! | `wrong-type` | `mlp` | I64 instead of FP32 |
+//! | `short-bytes` | `mlp` | three bytes of data |
+//! | `long-bytes` | `mlp` | one element too many |
+//! | `unknown-input` | `mlp` | an input called `nonsense` |
+//! | `no-input` | `mlp` | no inputs at all |
+//! | `twice-named` | `mlp` | the input twice |
+//! | `zero-rows` | `mlp` | a batch of 0 |
+//! | `overflow` | `mlp` | dimensions whose product does not fit in 64 bits |
+//! | `huge` | `identity-f32` | really so many `?bytes=` of data (default 64 MiB) |
+//! | `many-tensors` | none | makes `?count=` tensors (default 100,000) and keeps them |
+//! | `load` | none | `load` with bytes that are no model |
+//! | `by-name` | `nobody-has-this` | a name that does not exist |
+
+mod cases;
+mod step;
+
+use serde_json::{Value, json};
+use wasmeter_guest::raw::wasi::clocks::monotonic_clock::subscribe_duration;
+use wasmeter_guest::{Error, Request, Response, Result};
+
+use cases::Query;
+
+#[wasmeter_guest::handler]
+fn handle(req: Request) -> Result<Response> {
+    let query = Query { req: &req };
+    let case = query.text("case").unwrap_or_else(|| "ok".to_owned());
+    let sleep = query.number("sleep", 0)?;
+    if sleep > 0 {
+        subscribe_duration(sleep.saturating_mul(1_000_000)).block();
+    }
+    let mut outcome = Ok(Value::Null);
+    for _ in 0..query.number("repeat", 1)? {
+        outcome = match cases::run(&case, &query)? {
+            Some(outcome) => outcome,
+            None => return Err(Error::bad_request(format!("no case {case:?}"))),
+        };
+    }
+    let failed = outcome.is_err();
+    let answer = match outcome {
+        Ok(outputs) => json!({ "case": case, "ok": true, "outputs": outputs }),
+        Err(e) => json!({ "case": case, "ok": false, "step": e.step, "code": e.code, "message": e.message }),
+    };
+    let answer = Response::json(&answer)?;
+    Ok(if failed && req.path() == "/status" { answer.with_status(502) } else { answer })
+}

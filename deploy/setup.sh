@@ -21,7 +21,8 @@ mkdir -p "$cache/.stamps" || die "cannot write to $cache: set WASMETER_CACHE to 
 exec 9>"$cache/.setup.lock"
 flock -n 9 || { say "another set-up is running, waiting for it"; flock 9; }
 
-work=$(mktemp -d "$cache/.setup.XXXXXX")
+rm -rf "$cache"/.setup.tmp-* # of runs that were killed: the lock says that none is alive
+work=$(mktemp -d "$cache/.setup.tmp-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 # done_already NAME KEY OUTPUT...: was this step done with this key, and are its outputs still there?
@@ -69,6 +70,9 @@ find_python() {
 pip() {
   "$cache/venv/bin/python" -m pip --disable-pip-version-check --quiet "$@" >"$work/pip.log" 2>&1 && return 0
   grep -v '^$' "$work/pip.log" | tail -n 5 >&2
+  if grep -q 'DO NOT MATCH THE HASHES' "$work/pip.log"; then
+    die "a download is not what pins.env states (above): the mirror serves another file, or pins.env is wrong"
+  fi
   die "pip could not fetch from PyPI (above): check the network, or the mirror in pip's configuration, and run again"
 }
 venv() {

@@ -74,7 +74,8 @@ needed=()
 
 host=$(rustc --version --verbose | sed -n 's/^host: //p')
 native=$(rustc --print sysroot) # for cargo, rust-lld, wasm-component-ld
-work=$(mktemp -d "$dir.XXXXXX")
+rm -rf "$dir".build-* # of runs that were killed: the lock says that none is alive
+work=$(mktemp -d "$dir.build-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 new=$work/toolchain
 

@@ -1,0 +1,134 @@
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, MutexGuard};
+use wasmeter_types::{FunctionName, ModelName, TenantName, unix_ns};
+
+use crate::{Event, EventLog, LogError, Snapshot};
+
+/// A change that the catalog refuses; nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The tenant, function or model is not there.
+    #[error("{0} is not there")]
+    NotFound(String),
+    /// The version exists with other content.
+    #[error("{0}")]
+    Conflict(String),
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// The catalog: one writer at a time, readers without locks. Cheap to clone.
+#[derive(Clone)]
+pub struct Catalog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    log: Box<dyn EventLog>,
+    snapshot: ArcSwap<Snapshot>,
+    /// Held over validate, append and publish, so that events are validated against what they follow.
+    writer: Mutex<()>,
+}
+
+/// The right to write the next event.
+pub(crate) struct Writer<'a> {
+    inner: &'a Inner,
+    _guard: MutexGuard<'a, ()>,
+}
+
+impl Catalog {
+    /// Reads all events.
+    ///
+    /// # Errors
+    /// The log's.
+    pub async fn open(log: Box<dyn EventLog>) -> Result<Self, CatalogError> {
+        let mut snapshot = Snapshot::default();
+        for (seq, event) in log.read_after(0).await? {
+            snapshot.apply(seq, event);
+        }
+        let inner = Inner { log, snapshot: ArcSwap::from_pointee(snapshot), writer: Mutex::new(()) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The state now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.inner.snapshot.load_full()
+    }
+
+    /// Creates a tenant; true if it is new.
+    ///
+    /// # Errors
+    /// The log's.
+    pub async fn put_tenant(&self, tenant: TenantName) -> Result<bool, CatalogError> {
+        let writer = self.writer().await;
+        if writer.now().tenants.contains_key(&tenant) {
+            return Ok(false);
+        }
+        writer.commit(Event::TenantPut { tenant, at_ns: unix_ns() }).await?;
+        Ok(true)
+    }
+
+    /// Deletes a tenant and its functions.
+    ///
+    /// # Errors
+    /// `NotFound`, or the log's.
+    pub async fn delete_tenant(&self, tenant: TenantName) -> Result<(), CatalogError> {
+        let writer = self.writer().await;
+        if !writer.now().tenants.contains_key(&tenant) {
+            return Err(CatalogError::NotFound(format!("tenant {tenant}")));
+        }
+        writer.commit(Event::TenantDeleted { tenant }).await
+    }
+
+    /// Deletes a function.
+    ///
+    /// # Errors
+    /// `NotFound`, or the log's.
+    pub async fn delete_function(
+        &self,
+        tenant: TenantName,
+        function: FunctionName,
+    ) -> Result<(), CatalogError> {
+        let writer = self.writer().await;
+        if writer.now().function(tenant.as_str(), function.as_str()).is_none() {
+            return Err(CatalogError::NotFound(format!("function {function}")));
+        }
+        writer.commit(Event::FunctionDeleted { tenant, function }).await
+    }
+
+    /// Deletes a model version.
+    ///
+    /// # Errors
+    /// `NotFound`, or the log's.
+    pub async fn delete_model(&self, model: ModelName, version: u32) -> Result<(), CatalogError> {
+        let writer = self.writer().await;
+        if writer.now().model(model.as_str(), Some(version)).is_none() {
+            return Err(CatalogError::NotFound(format!("model {model} version {version}")));
+        }
+        writer.commit(Event::ModelDeleted { model, version }).await
+    }
+
+    pub(crate) async fn writer(&self) -> Writer<'_> {
+        Writer { inner: &self.inner, _guard: self.inner.writer.lock().await }
+    }
+}
+
+impl Writer<'_> {
+    pub(crate) fn now(&self) -> Arc<Snapshot> {
+        self.inner.snapshot.load_full()
+    }
+
+    /// Durable first, visible after.
+    pub(crate) async fn commit(&self, event: Event) -> Result<(), CatalogError> {
+        let mut next = Snapshot::clone(&self.now());
+        let seq = next.seq + 1;
+        self.inner.log.append(seq, &event).await?;
+        next.apply(seq, event);
+        self.inner.snapshot.store(Arc::new(next));
+        Ok(())
+    }
+}

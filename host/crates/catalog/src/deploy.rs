@@ -1,0 +1,176 @@
+use std::sync::Arc;
+
+use wasmeter_types::{AliasName, Digest, FunctionManifest, TenantName, unix_ns};
+
+use crate::Event;
+use crate::catalog::{Catalog, CatalogError};
+use crate::model::{ModelPut, ModelVersion};
+use crate::snapshot::Revision;
+
+/// A validated and compiled component that is to be deployed. Its blob is stored already.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// Tenant.
+    pub tenant: TenantName,
+    /// Manifest; names the function.
+    pub manifest: FunctionManifest,
+    /// Digest of the component.
+    pub digest: Digest,
+    /// Bytes of the component.
+    pub size: u64,
+    /// Interfaces it imports.
+    pub imports: Vec<String>,
+    /// Interfaces it exports.
+    pub exports: Vec<String>,
+}
+
+/// What a deployment did.
+#[derive(Clone, Debug)]
+pub struct Deployed {
+    /// The revision.
+    pub revision: Arc<Revision>,
+    /// False if the same bytes and manifest were deployed before.
+    pub created: bool,
+}
+
+impl Deployment {
+    /// The id of the revision: the same bytes and manifest have the same.
+    ///
+    /// # Errors
+    /// If the manifest cannot be written as JSON, which its types rule out.
+    pub fn revision_id(&self) -> Result<String, serde_json::Error> {
+        let manifest = serde_json::to_vec(&self.manifest.for_host())?;
+        Ok(Digest::of_parts(&[self.digest.to_string().as_bytes(), &manifest]).short())
+    }
+}
+
+impl Catalog {
+    /// Adds the revision and moves the alias `live` to it.
+    ///
+    /// # Errors
+    /// `NotFound` if the tenant is not there; the log's.
+    pub async fn deploy(&self, deployment: Deployment) -> Result<Deployed, CatalogError> {
+        let id = deployment.revision_id().map_err(|e| CatalogError::Conflict(format!("manifest: {e}")))?;
+        let writer = self.writer().await;
+        let now = writer.now();
+        let Deployment { tenant, manifest, digest, size, imports, exports } = deployment;
+        if !now.tenants.contains_key(&tenant) {
+            return Err(CatalogError::NotFound(format!("tenant {tenant}")));
+        }
+        let function = manifest.function.name.clone();
+        let alias = AliasName::live();
+        let known = now.function(tenant.as_str(), function.as_str());
+        let same = known.and_then(|f| f.revisions.iter().find(|r| r.id == id)).cloned();
+        let created = same.is_none();
+        let revision = same.unwrap_or_else(|| {
+            let manifest = manifest.for_host();
+            Arc::new(Revision { id, digest, manifest, imports, exports, size, created_ns: unix_ns() })
+        });
+        let moved = known.and_then(|f| f.aliases.get(&alias)).is_none_or(|r| r.id != revision.id);
+        if created || moved {
+            let revision = Box::new(Revision::clone(&revision));
+            writer.commit(Event::Deployed { tenant, function, revision, alias }).await?;
+        }
+        Ok(Deployed { revision, created })
+    }
+
+    /// Adds a version of an operator model. Its blobs are stored already.
+    ///
+    /// # Errors
+    /// `Conflict` if the version exists with other content; the log's.
+    pub async fn put_model(&self, version: ModelVersion) -> Result<ModelPut, CatalogError> {
+        let writer = self.writer().await;
+        if let Some(known) = writer.now().model(version.model.as_str(), Some(version.version)) {
+            if known.files == version.files && known.card == version.card {
+                return Ok(ModelPut { version: known.clone(), created: false });
+            }
+            return Err(CatalogError::Conflict(format!(
+                "model {} version {} exists with other content: versions are immutable, push the next number",
+                version.model, version.version
+            )));
+        }
+        writer.commit(Event::ModelPut { version: Box::new(version.clone()) }).await?;
+        Ok(ModelPut { version: Arc::new(version), created: true })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{EventLog, LogError};
+
+    /// A log in memory; the SQLite one is tested in the store.
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<String>>>);
+
+    #[async_trait]
+    impl EventLog for Memory {
+        async fn read_after(&self, seq: u64) -> Result<Vec<(u64, Event)>, LogError> {
+            let events = self.0.lock().unwrap();
+            let read = |(i, e): (usize, &String)| (i as u64 + 1, serde_json::from_str(e).unwrap());
+            Ok(events.iter().enumerate().map(read).filter(|(s, _)| *s > seq).collect())
+        }
+
+        async fn append(&self, seq: u64, event: &Event) -> Result<(), LogError> {
+            let mut events = self.0.lock().unwrap();
+            if seq != events.len() as u64 + 1 {
+                return Err(LogError::Conflict(seq));
+            }
+            events.push(serde_json::to_string(event).unwrap());
+            Ok(())
+        }
+    }
+
+    fn deployment(bytes: &[u8], public: bool) -> Deployment {
+        let mut manifest = FunctionManifest::new("f".parse().unwrap());
+        manifest.function.public = public;
+        Deployment {
+            tenant: "dev".parse().unwrap(),
+            manifest,
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+            imports: vec![],
+            exports: vec![],
+        }
+    }
+
+    #[tokio::test]
+    async fn same_content_is_the_same_revision_and_survives_a_restart() {
+        let log = Memory::default();
+        let catalog = Catalog::open(Box::new(log.clone())).await.unwrap();
+        assert!(matches!(catalog.deploy(deployment(b"a", true)).await, Err(CatalogError::NotFound(_))));
+        assert!(catalog.put_tenant("dev".parse().unwrap()).await.unwrap());
+        assert!(!catalog.put_tenant("dev".parse().unwrap()).await.unwrap());
+        let a = catalog.deploy(deployment(b"a", true)).await.unwrap();
+        let again = catalog.deploy(deployment(b"a", true)).await.unwrap();
+        let b = catalog.deploy(deployment(b"a", false)).await.unwrap();
+        assert!(a.created && !again.created && b.created);
+        assert_eq!(a.revision.id, again.revision.id);
+        assert_ne!(a.revision.id, b.revision.id);
+        // Going back to old content moves the alias and adds no revision.
+        catalog.deploy(deployment(b"a", true)).await.unwrap();
+        let catalog = Catalog::open(Box::new(log)).await.unwrap();
+        let snapshot = catalog.snapshot();
+        assert_eq!(snapshot.resolve("dev", "f", "live").unwrap().id, a.revision.id);
+        assert_eq!(snapshot.function("dev", "f").unwrap().revisions.len(), 2);
+        assert!(snapshot.resolve("other", "f", "live").is_none());
+    }
+
+    #[tokio::test]
+    async fn deleting_removes_what_resolve_sees() {
+        let catalog = Catalog::open(Box::new(Memory::default())).await.unwrap();
+        let (tenant, function): (TenantName, _) = ("dev".parse().unwrap(), "f".parse().unwrap());
+        catalog.put_tenant(tenant.clone()).await.unwrap();
+        catalog.deploy(deployment(b"a", true)).await.unwrap();
+        assert!(catalog.snapshot().uses_component("dev", &Digest::of(b"a")));
+        catalog.delete_function(tenant.clone(), function).await.unwrap();
+        assert!(catalog.snapshot().resolve("dev", "f", "live").is_none());
+        assert!(!catalog.snapshot().uses_component("dev", &Digest::of(b"a")));
+        catalog.delete_tenant(tenant.clone()).await.unwrap();
+        assert!(matches!(catalog.delete_tenant(tenant).await, Err(CatalogError::NotFound(_))));
+    }
+}

@@ -1,0 +1,20 @@
+//! What is deployed: tenants, functions with immutable revisions, aliases, models with versions.
+//!
+//! Every change is a sequence-numbered [`Event`] in an [`EventLog`] (SQLite on one machine); state is the fold of
+//! the events. Readers take a [`Snapshot`], which costs no lock and no I/O. Bytes live in a [`BlobStore`].
+
+mod blob;
+mod catalog;
+mod deploy;
+mod event;
+mod log;
+mod model;
+mod snapshot;
+
+pub use blob::{BlobError, BlobKey, BlobKind, BlobStore};
+pub use catalog::{Catalog, CatalogError};
+pub use deploy::{Deployed, Deployment};
+pub use event::Event;
+pub use log::{EventLog, LogError};
+pub use model::{FileRef, ModelEntry, ModelPut, ModelVersion};
+pub use snapshot::{Function, Revision, Snapshot, Tenant};

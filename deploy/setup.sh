@@ -127,8 +127,14 @@ engine() {
 model() {
   local name=$1 label=$2 k
   shift 2
-  k=$(key "$@" "$here/models/$name.toml" "$here/models/assets.py")
-  done_already "model-$name" "$k" "models/$name/model.onnx" "models/$name/model.toml" && return 0
+  k=$(key "$@" "$here/models/assets.py")
+  if done_already "model-$name" "$k" "models/$name/model.onnx"; then
+    # The card is ours and may change without the model.
+    cmp -s "$here/models/$name.toml" "$cache/models/$name/model.toml" && return 0
+    cp "$here/models/$name.toml" "$work/card"
+    place "$work/card" "models/$name/model.toml"
+    return 0
+  fi
   say "model $name ($label)"
   folder=$work/$name
   mkdir "$folder"

@@ -17,6 +17,11 @@ export PATH := $(WASMETER_CACHE)/bin:$(PATH)
 CARGO_FLAGS ?=
 # One profile and all members at once in every target: another selection would build third-party crates again.
 WORKSPACE := --release --workspace $(CARGO_FLAGS)
+# Workspaces of their own, since they are built for Wasm; their unit tests and lints run natively.
+GUESTS := guest-sdk functions
+IN_GUESTS := CARGO_TARGET_DIR="$(WASMETER_CACHE)/target-wasm"
+# Their release profile is for small components; test programs need not wait for it.
+NO_LTO := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 # A rule for a crate that nobody uses yet is no fault.
 DENY := -A unused-wrapper bans licenses sources
 
@@ -34,7 +39,7 @@ host:
 	cargo build $(WORKSPACE) --bins
 
 functions: setup
-	CARGO_TARGET_DIR="$(WASMETER_CACHE)/target-wasm" functions/build.sh
+	$(IN_GUESTS) functions/build.sh
 
 demo: build ## start the platform, call real functions, show what they cost (DEMO_EXIT=1: and stop)
 	@deploy/demo.sh
@@ -45,20 +50,24 @@ test: ## all tests: units and integration, models and functions against python, 
 	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run $(WORKSPACE); else cargo test $(WORKSPACE) --all-targets; fi
 	cargo test $(WORKSPACE) --doc --quiet
 	"$(WASMETER_CACHE)/venv/bin/python" deploy/models/check.py
-	CARGO_TARGET_DIR="$(WASMETER_CACHE)/target-wasm" functions/test.sh
+	for guests in $(GUESTS); do $(IN_GUESTS) $(NO_LTO) cargo test $(WORKSPACE) --quiet --manifest-path $$guests/Cargo.toml; done
+	$(IN_GUESTS) functions/test.sh
 	DEMO_EXIT=1 deploy/demo.sh
 
 lint: ## formatting, clippy without a warning, and what may depend on what
 	@deploy/setup.sh deny
 	cargo fmt --all --check
-	cargo fmt --all --check --manifest-path functions/Cargo.toml
 	cargo clippy $(WORKSPACE) --all-targets -- -D warnings
+	for guests in $(GUESTS); do \
+	  cargo fmt --all --check --manifest-path $$guests/Cargo.toml; \
+	  $(IN_GUESTS) cargo clippy $(WORKSPACE) --manifest-path $$guests/Cargo.toml --all-targets -- -D warnings; \
+	done
 	cargo deny --config .cargo/deny.toml --workspace check $(DENY)
 	cargo deny --config .cargo/deny.toml --workspace --manifest-path functions/Cargo.toml check $(DENY)
 
 fmt: ## format all Rust code
 	cargo fmt --all
-	cargo fmt --all --manifest-path functions/Cargo.toml
+	for guests in $(GUESTS); do cargo fmt --all --manifest-path $$guests/Cargo.toml; done
 
 clean: ## remove what this clone holds; the shared cache stays
 	rm -rf functions/target

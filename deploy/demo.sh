@@ -127,8 +127,8 @@ call "classify: and as a JPEG?" classify classify -H 'content-type: image/jpeg' 
   --data-binary "@$WASMETER_CACHE/samples/cat.jpg"
 call "similar: a sleeping cat, a napping kitten" similar similar "${json[@]}" "$alike"
 call "similar: a sleeping cat, quarterly revenue" unrelated similar "${json[@]}" "$apart"
-call "filetype: what is functions/classify/src/lib.rs?" filetype=rust filetype \
-  -H 'content-type: application/octet-stream' --data-binary "@$root/functions/classify/src/lib.rs"
+call "filetype: what is functions/filetype/src/lib.rs?" filetype=rust filetype \
+  -H 'content-type: application/octet-stream' --data-binary "@$root/functions/filetype/src/lib.rs"
 
 step "the bill of tenant dev"
 # Billing is another process and takes the records over within two seconds; an answer is never held up for it.

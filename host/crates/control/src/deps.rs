@@ -1,0 +1,162 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
+use tokio::sync::broadcast;
+use wasmeter_admission::TokenKeys;
+use wasmeter_catalog::{BlobStore, Catalog, ModelVersion, Revision};
+use wasmeter_types::{Error, FunctionManifest, FunctionName, InvocationId, ModelCard, ModelName, TenantName};
+use wasmeter_usage::PriceSheet;
+use wasmeter_usage::wire::{Call, Reply};
+
+use crate::clock::rfc3339;
+
+/// What the control API works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// What is deployed.
+    pub catalog: Catalog,
+    /// Where components and model files rest.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Verifies and mints tokens.
+    pub keys: TokenKeys,
+    /// Validates and compiles components.
+    pub deployer: Arc<dyn Deployer>,
+    /// Loads models.
+    pub models: Arc<dyn Models>,
+    /// The way to billing.
+    pub ledger: Arc<dyn Ledger>,
+    /// What guests wrote.
+    pub logs: Arc<dyn Logs>,
+    /// Where clients reach the public listener, such as `http://127.0.0.1:8080`; no slash at the end.
+    pub base_url: String,
+}
+
+/// What a component turned out to be.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    /// Interfaces it imports.
+    pub imports: Vec<String>,
+    /// Interfaces it exports.
+    pub exports: Vec<String>,
+}
+
+/// Validates and compiles uploads.
+#[async_trait]
+pub trait Deployer: Send + Sync + 'static {
+    /// Validates the component, compiles it in the confined child and keeps the artifact.
+    ///
+    /// # Errors
+    /// 422 with the reason for what is not acceptable; 503 if no compiler is free; 500 for our own faults.
+    async fn check(
+        &self,
+        tenant: &TenantName,
+        component: Bytes,
+        manifest: &FunctionManifest,
+    ) -> Result<Checked, Error>;
+
+    /// These revisions of a function are gone from the catalog: what is kept for them can go. Another function may
+    /// still use the same component ([`wasmeter_catalog::Snapshot::uses_component`]).
+    fn forget(&self, tenant: &TenantName, function: &FunctionName, revisions: &[Arc<Revision>]);
+}
+
+/// A model version that is not stored yet.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Model.
+    pub model: ModelName,
+    /// Version.
+    pub version: u32,
+    /// Its card.
+    pub card: ModelCard,
+    /// Exactly the card's files.
+    pub files: BTreeMap<String, Bytes>,
+}
+
+/// Inputs and outputs of a model, as JSON for people and tools.
+pub type Signature = serde_json::Value;
+
+/// What the devices make of a model version.
+#[derive(Clone, Debug)]
+pub struct ModelStatus {
+    /// Such as `ready`, `loading`, `not loaded`, `quarantined`, `no engine: …`.
+    pub state: String,
+    /// Known once it has been loaded.
+    pub signature: Option<Signature>,
+}
+
+/// The models on the devices.
+#[async_trait]
+pub trait Models: Send + Sync + 'static {
+    /// Loads the candidate in a device worker, before anything of it is stored.
+    ///
+    /// # Errors
+    /// 422 with the reason for a model that is not acceptable, 503 if the engine is missing.
+    async fn check(&self, candidate: &Candidate) -> Result<Signature, Error>;
+
+    /// How the version is doing.
+    fn status(&self, version: &ModelVersion) -> ModelStatus;
+
+    /// The version is gone from the catalog.
+    async fn unload(&self, model: &ModelName, version: u32);
+}
+
+/// The way to billing.
+#[async_trait]
+pub trait Ledger: Send + Sync + 'static {
+    /// Asks billing.
+    ///
+    /// # Errors
+    /// 503 `unavailable` when billing is away.
+    async fn call(&self, call: Call) -> Result<Reply, Error>;
+
+    /// Current list prices; `None` until billing was reached once.
+    fn prices(&self) -> Option<PriceSheet>;
+}
+
+/// Where a line of the log came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogStream {
+    /// The guest's standard output.
+    Stdout,
+    /// The guest's standard error.
+    Stderr,
+    /// The platform: traps with their backtrace, limits.
+    Platform,
+}
+
+/// One line of a function's log; as JSON, one line of NDJSON.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogLine {
+    /// Nanoseconds since the Unix epoch; RFC 3339 in JSON.
+    #[serde(rename = "time", serialize_with = "time")]
+    pub time_ns: u64,
+    /// The invocation that wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invocation: Option<InvocationId>,
+    /// Where it came from.
+    pub stream: LogStream,
+    /// Without the line end.
+    pub text: String,
+}
+
+fn time<S: Serializer>(ns: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&rfc3339(*ns))
+}
+
+/// What guests wrote lately.
+pub trait Logs: Send + Sync + 'static {
+    /// The lines that are kept, oldest first.
+    fn tail(&self, tenant: &TenantName, function: &FunctionName) -> Vec<LogLine>;
+
+    /// The lines that are kept and every line after them: none is lost or doubled between the two. The receiver
+    /// ends when the function is forgotten.
+    fn follow(
+        &self,
+        tenant: &TenantName,
+        function: &FunctionName,
+    ) -> (Vec<LogLine>, broadcast::Receiver<LogLine>);
+}

@@ -1,0 +1,170 @@
+use axum::Json;
+use axum::extract::{Request, State};
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+use wasmeter_admission::Scope;
+use wasmeter_catalog::{Deployed, Deployment};
+use wasmeter_types::{Digest, Error, ErrorKind, FunctionManifest, FunctionName};
+
+use super::view::{self, PriceView, RevisionView};
+use crate::blobs;
+use crate::error::{Answer, ErrorBody, Failure, refuse};
+use crate::extract::{Caller, Segments, name};
+use crate::shared::{Shared, to_the_end};
+use crate::upload::Upload;
+
+/// The largest component, in bytes.
+pub const MAX_COMPONENT: u64 = 64 << 20;
+
+/// What a deployment made.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DeployAnswer {
+    #[serde(flatten)]
+    revision: RevisionView,
+    /// What its invocations will cost; absent while billing has not been reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    price_preview: Option<PriceView>,
+    /// What will fail as things are now, such as a model that is not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+/// A component with its manifest.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes the multipart form in the OpenAPI document")]
+pub(crate) struct DeployForm {
+    /// The component, at most 64 MiB.
+    #[schema(value_type = String, format = Binary)]
+    component: Vec<u8>,
+    /// `wasmeter.toml`; without it the function has its name and the default limits.
+    manifest: Option<String>,
+}
+
+/// Deploys a component: as the body (`application/wasm`), or as a multipart form with `component` and `manifest`.
+///
+/// It is validated and compiled first; nothing is stored of what is refused. The alias `live` moves to the
+/// revision. The same component and manifest give the same revision, with 200.
+#[utoipa::path(put, path = "/api/v1/tenants/{tenant}/functions/{function}", tag = "functions",
+    params(("tenant" = String, Path, description = "tenant"), ("function" = String, Path, description = "function")),
+    request_body(content((DeployForm = "multipart/form-data"), (Vec<u8> = "application/wasm"))),
+    responses((status = 201, body = DeployAnswer), (status = 200, body = DeployAnswer),
+        (status = "default", body = ErrorBody)))]
+pub(crate) async fn deploy(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Segments((tenant, function)): Segments<(String, String)>,
+    request: Request,
+) -> Answer<(StatusCode, Json<DeployAnswer>)> {
+    let tenant = caller.tenant(&tenant, Scope::Deploy)?;
+    let function: FunctionName = name(&function)?;
+    if !shared.deps.catalog.snapshot().tenants.contains_key(&tenant) {
+        return Err(Failure(Error::not_found()));
+    }
+    let upload = Upload::new(request, MAX_COMPONENT)?;
+    let permit = shared.component_upload()?;
+    let (component, manifest) = read(upload, &function).await?;
+    // A client that leaves while its component compiles has cancelled: nothing is stored yet.
+    let checked = shared.deps.deployer.check(&tenant, component.clone(), &manifest).await?;
+    let deployment = Deployment {
+        tenant: tenant.clone(),
+        digest: Digest::of(&component),
+        size: component.len() as u64,
+        manifest,
+        imports: checked.imports,
+        exports: checked.exports,
+    };
+    to_the_end(async move {
+        let Deployed { revision, created } = store(&shared, deployment, component).await?;
+        drop(permit);
+        tracing::info!(
+            subject = caller.0.subject, %tenant, %function, revision = revision.id, created, "deployed"
+        );
+        let answer = DeployAnswer {
+            revision: view::revision(&shared, &tenant, &function, &revision),
+            price_preview: shared.deps.ledger.prices().map(view::prices),
+            warnings: warnings(&shared, &revision.manifest),
+        };
+        Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, Json(answer)))
+    })
+    .await
+}
+
+/// The component and the manifest, which names the function of the path.
+async fn read(upload: Upload, function: &FunctionName) -> Answer<(Bytes, FunctionManifest)> {
+    let (component, text) = if upload.is_multipart() {
+        read_form(upload).await?
+    } else {
+        match upload.media_type().as_deref() {
+            None | Some("application/wasm" | "application/octet-stream") => (upload.whole().await?, None),
+            Some(other) => {
+                let other: String = other.chars().take(100).collect();
+                return Err(refuse(
+                    ErrorKind::Malformed,
+                    format!(
+                        "content-type {other:?} is not taken: send application/wasm or multipart/form-data"
+                    ),
+                ));
+            }
+        }
+    };
+    let manifest = match text {
+        None => FunctionManifest::new(function.clone()),
+        Some(text) => {
+            FunctionManifest::from_toml(&text).map_err(|e| refuse(ErrorKind::Invalid, e.to_string()))?
+        }
+    };
+    if manifest.function.name != *function {
+        let named = &manifest.function.name;
+        return Err(refuse(
+            ErrorKind::Invalid,
+            format!("manifest: function.name is {named}, the path says {function}: make them equal"),
+        ));
+    }
+    if component.is_empty() {
+        return Err(refuse(ErrorKind::Invalid, "the component is empty"));
+    }
+    Ok((component, manifest))
+}
+
+async fn read_form(upload: Upload) -> Answer<(Bytes, Option<String>)> {
+    let mut parts = upload.parts()?;
+    let (mut component, mut manifest) = (None, None);
+    while let Some(part) = parts.next().await? {
+        match part.name().as_str() {
+            "component" if component.is_none() => component = Some(part.bytes(MAX_COMPONENT).await?),
+            "manifest" if manifest.is_none() => manifest = Some(part.text().await?),
+            other => {
+                let message =
+                    format!("part {other:?} is unknown or there twice: send component and manifest");
+                return Err(refuse(ErrorKind::Malformed, message));
+            }
+        }
+    }
+    let component = component.ok_or_else(|| refuse(ErrorKind::Malformed, "part \"component\" is missing"))?;
+    Ok((component, manifest))
+}
+
+/// Blob first, event after: a revision always has its bytes.
+async fn store(shared: &Shared, deployment: Deployment, component: Bytes) -> Answer<Deployed> {
+    let key = blobs::component(&deployment.tenant, deployment.digest);
+    let in_use = shared.blobs_in_use.read().await;
+    let deployed = match shared.deps.blobs.put(&key, component.into()).await {
+        Ok(()) => shared.deps.catalog.deploy(deployment.clone()).await.map_err(Failure::from),
+        Err(error) => Err(error.into()),
+    };
+    drop(in_use);
+    if deployed.is_err() {
+        blobs::sweep_component(shared, key).await;
+    }
+    deployed
+}
+
+fn warnings(shared: &Shared, manifest: &FunctionManifest) -> Vec<String> {
+    let now = shared.deps.catalog.snapshot();
+    let missing = manifest.models.allow.iter().filter(|m| !now.models.contains_key(*m));
+    missing
+        .map(|m| format!("model {m} is allowed but not there: `wasmeter models list` shows what is"))
+        .collect()
+}

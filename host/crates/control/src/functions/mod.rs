@@ -1,0 +1,19 @@
+mod delete;
+mod deploy;
+pub(crate) mod list;
+mod view;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::shared::Shared;
+
+pub use deploy::MAX_COMPONENT;
+
+pub(crate) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(list::list))
+        .routes(routes!(deploy::deploy, list::get, delete::delete))
+        .routes(routes!(list::revisions))
+        .routes(routes!(list::revision))
+}

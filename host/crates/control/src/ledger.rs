@@ -1,0 +1,44 @@
+mod bill;
+mod receipts;
+mod usage;
+mod window;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use wasmeter_types::{Error, ErrorKind};
+use wasmeter_usage::Pico;
+use wasmeter_usage::wire::{Call, Reply};
+
+use crate::error::{Answer, Failure, refuse};
+use crate::shared::Shared;
+
+pub(crate) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(usage::usage))
+        .routes(routes!(bill::bill))
+        .routes(routes!(receipts::receipts))
+        .routes(routes!(receipts::receipt))
+}
+
+/// Asks billing. What it refuses is the caller's fault only where it says so.
+async fn ask(shared: &Shared, call: Call) -> Answer<Reply> {
+    match shared.deps.ledger.call(call).await? {
+        Reply::Refused { code, message } if code == "malformed" => Err(refuse(ErrorKind::Malformed, message)),
+        Reply::Refused { code, message } => {
+            tracing::error!(code, message, "billing refused a question of the control API");
+            Err(Failure(Error::internal()))
+        }
+        reply => Ok(reply),
+    }
+}
+
+/// Billing answered another question.
+fn confused(reply: &Reply) -> Failure {
+    tracing::error!(?reply, "billing gave an answer of the wrong kind");
+    Failure(Error::internal())
+}
+
+/// An amount for people, such as `0.000000001100 USD`.
+fn money(amount: Pico, currency: &str) -> String {
+    format!("{amount} {currency}")
+}

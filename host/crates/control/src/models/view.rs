@@ -1,0 +1,78 @@
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use wasmeter_catalog::ModelVersion;
+
+use crate::clock::rfc3339;
+use crate::shared::Shared;
+use crate::{ModelStatus, Signature};
+
+/// An immutable version of an operator model.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ModelVersion)]
+pub(crate) struct VersionView {
+    model: String,
+    version: u32,
+    /// Engine.
+    backend: String,
+    /// Devices it may run on, best first.
+    devices: Vec<String>,
+    /// Entries in one batch at most; 1 is off.
+    max_batch: u32,
+    files: BTreeMap<String, FileView>,
+    /// Bytes of all files.
+    size: u64,
+    /// SPDX expression.
+    licence: String,
+    task: String,
+    /// Whether the model APIs take it without a token.
+    public: bool,
+    /// RFC 3339.
+    created: String,
+    /// How it is doing on the devices.
+    state: String,
+    /// Inputs and outputs, once it has been loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    signature: Option<Signature>,
+}
+
+/// A stored file.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ModelFile)]
+pub(crate) struct FileView {
+    /// SHA-256.
+    digest: String,
+    /// Bytes.
+    size: u64,
+}
+
+pub(crate) fn version(shared: &Shared, version: &ModelVersion) -> VersionView {
+    let ModelStatus { state, signature } = shared.deps.models.status(version);
+    let file =
+        |(digest, size): &(wasmeter_types::Digest, u64)| FileView { digest: digest.to_string(), size: *size };
+    VersionView {
+        model: version.model.to_string(),
+        version: version.version,
+        backend: version.card.model.backend.clone(),
+        devices: version.card.model.devices.clone(),
+        max_batch: version.card.batching.max_batch,
+        files: version.files.iter().map(|(name, f)| (name.clone(), file(f))).collect(),
+        size: version.files.values().map(|(_, size)| size).sum(),
+        licence: version.card.card.licence.clone(),
+        task: version.card.card.task.clone(),
+        public: version.card.model.public,
+        created: rfc3339(version.created_ns),
+        state,
+        signature,
+    }
+}
+
+impl VersionView {
+    /// With the signature that an upload's check gave.
+    pub(crate) fn with_signature(mut self, signature: Signature) -> Self {
+        self.signature = Some(signature);
+        self
+    }
+}

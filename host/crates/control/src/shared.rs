@@ -1,0 +1,76 @@
+use std::ops::Deref;
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
+use wasmeter_types::{Error, ErrorKind};
+
+use crate::Deps;
+use crate::error::{Answer, Failure, refuse};
+
+/// Component uploads at one time, each up to [`crate::MAX_COMPONENT`] in memory.
+const COMPONENT_UPLOADS: usize = 8;
+/// Model uploads at one time, each up to [`crate::MAX_MODEL`] in memory.
+const MODEL_UPLOADS: usize = 1;
+/// Logs that are followed at one time.
+const FOLLOWERS: usize = 64;
+
+/// The state of all handlers. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) deps: Deps,
+    /// Read: between storing a blob and the event that uses it. Write: between looking that nothing uses a blob
+    /// and deleting it. Without it, a deletion could take the bytes of a deployment under way.
+    pub(crate) blobs_in_use: RwLock<()>,
+    component_uploads: Arc<Semaphore>,
+    model_uploads: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
+}
+
+impl Deref for Shared {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(deps: Deps) -> Self {
+        Self(Arc::new(Inner {
+            deps,
+            blobs_in_use: RwLock::new(()),
+            component_uploads: Arc::new(Semaphore::new(COMPONENT_UPLOADS)),
+            model_uploads: Arc::new(Semaphore::new(MODEL_UPLOADS)),
+            followers: Arc::new(Semaphore::new(FOLLOWERS)),
+        }))
+    }
+
+    pub(crate) fn component_upload(&self) -> Answer<OwnedSemaphorePermit> {
+        take(&self.component_uploads, "component uploads")
+    }
+
+    pub(crate) fn model_upload(&self) -> Answer<OwnedSemaphorePermit> {
+        take(&self.model_uploads, "model uploads")
+    }
+
+    pub(crate) fn follower(&self) -> Answer<OwnedSemaphorePermit> {
+        take(&self.followers, "followed logs")
+    }
+}
+
+fn take(semaphore: &Arc<Semaphore>, what: &str) -> Answer<OwnedSemaphorePermit> {
+    let full = |_| refuse(ErrorKind::Overloaded, format!("the host is at its limit of {what}: retry later"));
+    semaphore.clone().try_acquire_owned().map_err(full)
+}
+
+/// Runs a change to its end, even if the client leaves: half of one must not be left behind.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Answer<T>> + Send + 'static,
+) -> Answer<T> {
+    tokio::spawn(change).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a change of the control API died");
+        Err(Failure(Error::internal()))
+    })
+}

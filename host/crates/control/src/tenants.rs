@@ -1,0 +1,128 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use wasmeter_admission::Scope;
+use wasmeter_catalog::Tenant;
+use wasmeter_types::{Error, TenantName};
+
+use crate::blobs::sweep_components;
+use crate::clock::rfc3339;
+use crate::error::{Answer, ErrorBody, Failure};
+use crate::extract::{Caller, Segments, name};
+use crate::shared::{Shared, to_the_end};
+
+pub(crate) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(put, get, delete))
+}
+
+/// A paying account.
+#[derive(Serialize, ToSchema)]
+struct TenantView {
+    /// Name.
+    tenant: String,
+    /// RFC 3339.
+    created: String,
+    /// How many functions it has.
+    functions: usize,
+}
+
+/// All tenants.
+#[derive(Serialize, ToSchema)]
+struct TenantList {
+    tenants: Vec<TenantView>,
+}
+
+fn view(name: &TenantName, tenant: &Tenant) -> TenantView {
+    TenantView {
+        tenant: name.to_string(),
+        created: rfc3339(tenant.created_ns),
+        functions: tenant.functions.len(),
+    }
+}
+
+/// The tenants (operator).
+#[utoipa::path(get, path = "/api/v1/tenants", tag = "tenants",
+    responses((status = 200, body = TenantList), (status = "default", body = ErrorBody)))]
+async fn list(State(shared): State<Shared>, caller: Caller) -> Answer<Json<TenantList>> {
+    caller.0.operator()?;
+    let now = shared.deps.catalog.snapshot();
+    let tenants = now.tenants.iter().map(|(name, tenant)| view(name, tenant)).collect();
+    Ok(Json(TenantList { tenants }))
+}
+
+/// Creates a tenant (operator); the same name again changes nothing.
+#[utoipa::path(put, path = "/api/v1/tenants/{tenant}", tag = "tenants",
+    params(("tenant" = String, Path, description = "name")),
+    responses((status = 201, body = TenantView), (status = 200, body = TenantView),
+        (status = "default", body = ErrorBody)))]
+async fn put(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Segments(tenant): Segments<String>,
+) -> Answer<(StatusCode, Json<TenantView>)> {
+    caller.0.operator()?;
+    let tenant: TenantName = name(&tenant)?;
+    to_the_end(async move {
+        let created = shared.deps.catalog.put_tenant(tenant.clone()).await?;
+        if created {
+            tracing::info!(subject = caller.0.subject, %tenant, "tenant created");
+        }
+        let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+        Ok((status, Json(find(&shared, &tenant)?)))
+    })
+    .await
+}
+
+/// One tenant (operator, or its own token).
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}", tag = "tenants",
+    params(("tenant" = String, Path, description = "name")),
+    responses((status = 200, body = TenantView), (status = "default", body = ErrorBody)))]
+async fn get(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Segments(tenant): Segments<String>,
+) -> Answer<Json<TenantView>> {
+    let tenant = caller.tenant(&tenant, Scope::Read)?;
+    Ok(Json(find(&shared, &tenant)?))
+}
+
+/// Deletes a tenant and its functions (operator). The ledger keeps its entries.
+#[utoipa::path(delete, path = "/api/v1/tenants/{tenant}", tag = "tenants",
+    params(("tenant" = String, Path, description = "name")),
+    responses((status = 204, description = "gone"), (status = "default", body = ErrorBody)))]
+async fn delete(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Segments(tenant): Segments<String>,
+) -> Answer<StatusCode> {
+    caller.0.operator()?;
+    let tenant: TenantName = name(&tenant)?;
+    to_the_end(async move {
+        // Nothing is deployed for the tenant between this look and its end.
+        let alone = shared.blobs_in_use.write().await;
+        let before = shared.deps.catalog.snapshot().tenants.get(&tenant).cloned();
+        shared.deps.catalog.delete_tenant(tenant.clone()).await?;
+        drop(alone);
+        let before: Arc<Tenant> = before.unwrap_or_default();
+        for (function, content) in &before.functions {
+            shared.deps.deployer.forget(&tenant, function, &content.revisions);
+        }
+        let revisions = before.functions.values().flat_map(|f| &f.revisions).map(AsRef::as_ref);
+        sweep_components(&shared, &tenant, revisions).await;
+        tracing::info!(subject = caller.0.subject, %tenant, "tenant deleted");
+        Ok(StatusCode::NO_CONTENT)
+    })
+    .await
+}
+
+fn find(shared: &Shared, tenant: &TenantName) -> Answer<TenantView> {
+    let now = shared.deps.catalog.snapshot();
+    let found = now.tenants.get(tenant).ok_or_else(|| Failure(Error::not_found()))?;
+    Ok(view(tenant, found))
+}

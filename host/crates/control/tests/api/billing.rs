@@ -1,0 +1,159 @@
+use axum::body::Body;
+use http::{Method, StatusCode};
+use http_body_util::BodyExt as _;
+use tower::ServiceExt as _;
+use wasmeter_types::InvocationId;
+use wasmeter_usage::wire::{Bill, BillLine, Call, Receipt, Reply, UsageBy, UsageRow};
+use wasmeter_usage::{Meter, Outcome, Pico, RECORD_VERSION, UsageRecord};
+
+use crate::host::{Host, request};
+
+fn receipt(entry: u64) -> Receipt {
+    let invocation = InvocationId::new();
+    let record = UsageRecord {
+        v: RECORD_VERSION,
+        invocation,
+        tenant: "dev".into(),
+        function: Some("f".into()),
+        revision: None,
+        outcome: Outcome::Ok,
+        status: 200,
+        fuel: 7,
+        fuel_schedule: "s".into(),
+        models: vec![],
+        tokens_in: 0,
+        tokens_out: 0,
+        ingress_bytes: 0,
+        egress_bytes: 0,
+        start_ns: 1,
+        end_ns: 2,
+        price_book: "h".into(),
+    };
+    Receipt { invocation, entry, cost_pico: Pico(1100), currency: "USD".into(), record }
+}
+
+fn reply(host: &Host, replies: impl IntoIterator<Item = Reply>) {
+    host.seen.replies.lock().unwrap().extend(replies);
+}
+
+#[tokio::test]
+async fn usage_of_this_month_by_default() {
+    let host = Host::new().await;
+    let row = UsageRow {
+        key: "f".into(),
+        requests: 2,
+        fuel: 7,
+        cpu_ns: 3,
+        gpu_ns: 0,
+        tokens_in: 0,
+        tokens_out: 0,
+        egress_bytes: 5,
+        cost_pico: Pico(2200),
+    };
+    reply(&host, [Reply::Usage { rows: vec![row] }, Reply::Usage { rows: vec![] }]);
+    let json = host.get(&host.dev(), "/api/v1/tenants/dev/usage").await.json();
+    assert_eq!(json["rows"][0]["cost_pico"], "2200");
+    assert_eq!(json["rows"][0]["cost"], "0.000000002200");
+    assert_eq!((&json["by"], &json["currency"]), (&"function".into(), &"USD".into()));
+    assert!(json["from"].as_str().unwrap().ends_with("-01T00:00:00Z"));
+    let path = "/api/v1/tenants/dev/usage?by=hour&from=2026-11-01&to=2026-11-02T00:00:00%2B01:00";
+    assert_eq!(host.get(&host.dev(), path).await.json()["to"], "2026-11-01T23:00:00Z");
+    let asked = host.seen.asked.lock().unwrap();
+    assert!(matches!(&asked[0], Call::Usage { tenant, by: UsageBy::Function, .. } if tenant == "dev"));
+    assert!(
+        matches!(&asked[1], Call::Usage { by: UsageBy::Hour, from_ns, to_ns, .. } if to_ns - from_ns == 23 * 3_600_000_000_000)
+    );
+}
+
+#[tokio::test]
+async fn a_bill_shows_amounts_exactly() {
+    let host = Host::new().await;
+    let line = BillLine {
+        meter: Meter::Fuel,
+        quantity: 9_000_000,
+        rate_pico: Pico(100),
+        price_unit: "million fuel".into(),
+        amount_pico: Pico(900),
+    };
+    let bill = Bill {
+        tenant: "dev".into(),
+        from_ns: 0,
+        to_ns: 1_000_000_000,
+        currency: "USD".into(),
+        invocations: 2,
+        lines: vec![line],
+        list_total_pico: Pico(2_000_000_000_000_000_001),
+        due_minor: 200_000_000,
+    };
+    reply(&host, [Reply::Bill(bill)]);
+    let json = host.get(&host.dev(), "/api/v1/tenants/dev/bill").await.json();
+    assert_eq!(json["list_total_pico"], "2000000000000000001");
+    assert_eq!(json["list_total"], "2000000.000000000001 USD");
+    assert_eq!(json["lines"][0]["meter"], "fuel");
+    assert_eq!(json["lines"][0]["amount"], "0.000000000900 USD");
+    assert_eq!(json["to"], "1970-01-01T00:00:01Z");
+}
+
+#[tokio::test]
+async fn receipts_are_all_pages_in_one_stream() {
+    let host = Host::new().await;
+    let lines: Vec<_> = (1..=5).map(receipt).collect();
+    let page = |range: std::ops::Range<usize>, next| Reply::Receipts { lines: lines[range].to_vec(), next };
+    reply(&host, [page(0..2, Some(2)), page(2..2, Some(4)), page(2..5, None)]);
+    let answer = host.get(&host.dev(), "/api/v1/tenants/dev/receipts").await;
+    assert_eq!(answer.headers["content-type"], "application/x-ndjson");
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let got: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(got.len(), 5);
+    assert_eq!(got[4]["invocation"], lines[4].invocation.to_string());
+    assert_eq!((&got[0]["cost_pico"], &got[0]["cost"]), (&"1100".into(), &"0.000000001100 USD".into()));
+    assert_eq!(got[0]["record"]["fuel"], 7);
+    let asked = host.seen.asked.lock().unwrap();
+    let after = |c: &Call| if let Call::Receipts { after, from_ns: 0, .. } = c { *after } else { u64::MAX };
+    assert_eq!(asked.iter().map(after).collect::<Vec<_>>(), [0, 2, 4]);
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_finished_breaks_off() {
+    let host = Host::new().await;
+    reply(&host, [Reply::Receipts { lines: vec![receipt(1)], next: Some(1) }]);
+    let request =
+        request(&host.dev(), Method::GET, "/api/v1/tenants/dev/receipts").body(Body::empty()).unwrap();
+    let response = host.router.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(response.into_body().collect().await.is_err());
+}
+
+#[tokio::test]
+async fn one_receipt() {
+    let host = Host::new().await;
+    let (one, dev) = (receipt(9), host.dev());
+    let path = format!("/api/v1/tenants/dev/receipts/{}", one.invocation);
+    reply(&host, [Reply::Receipt { receipt: Some(Box::new(one)) }, Reply::Receipt { receipt: None }]);
+    assert_eq!(host.get(&dev, &path).await.json()["entry"], 9);
+    assert_eq!(host.get(&dev, &path).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(host.get(&dev, "/api/v1/tenants/dev/receipts/x").await.code(), "malformed");
+}
+
+#[tokio::test]
+async fn refusals() {
+    let host = Host::new().await;
+    let dev = host.dev();
+    for what in ["usage", "bill", "receipts"] {
+        let path = format!("/api/v1/tenants/dev/{what}");
+        let away = host.get(&dev, &path).await;
+        assert_eq!((away.status, away.code()), (StatusCode::SERVICE_UNAVAILABLE, "unavailable".into()));
+        assert_eq!(away.headers["retry-after"], "1");
+        for query in ["from=x", "from=2026-02-01&to=2026-01-01", "colour=1"] {
+            assert_eq!(host.get(&dev, &format!("{path}?{query}")).await.status, 400, "{what} {query}");
+        }
+        let refused = |code: &str| Reply::Refused { code: code.into(), message: "secret path /x".into() };
+        reply(&host, [refused("internal"), Reply::Acked { acked_seq: 1 }, refused("malformed")]);
+        for status in [500, 500, 400] {
+            let answer = host.get(&dev, &path).await;
+            assert_eq!(answer.status, status);
+            assert!(status == 400 || !answer.message().contains("secret"));
+        }
+    }
+    assert_eq!(host.get(&dev, "/api/v1/tenants/dev/usage?by=colour").await.code(), "malformed");
+}

@@ -1,0 +1,30 @@
+//! The ledger: usage records become append-only entries with a cost, each exactly once, in one SQLite file.
+//!
+//! [`Ledger`] is the one writer. [`Ledger::append`] books batches of records in one transaction: entries, balances, the
+//! batch's own row and the high-water mark of its spool, so that a crash leaves all of it or nothing, and a sender that
+//! resends from the high-water mark books nothing twice. [`Reader`] is a further connection for questions; it sees
+//! whole commits and blocks nobody. [`Reader::check`] recomputes everything from the records.
+//!
+//! Deduplication is by `(node, epoch, sequence)`; the invocation id guards it: the same invocation under another
+//! sequence is rejected, not booked. Rejected records are kept whole and acknowledged, so that a spool never stops.
+
+mod append;
+mod balance;
+mod bill;
+mod check;
+mod error;
+mod judge;
+mod open;
+mod reader;
+mod receipts;
+mod schema;
+mod sums;
+mod usage;
+
+pub use append::{Batch, Committed, Refusal};
+pub use check::CheckReport;
+pub use error::LedgerError;
+pub use judge::{Reason, Rejection};
+pub use open::{Ledger, Stamp};
+pub use reader::Reader;
+pub use schema::SCHEMA_VERSION;

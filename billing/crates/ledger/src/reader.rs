@@ -1,0 +1,99 @@
+use std::path::Path;
+
+use rusqlite::Connection;
+use wasmeter_usage::Pico;
+
+use crate::open::{meta, open_read_only};
+use crate::{LedgerError, append, balance};
+
+/// A connection for questions. It sees whole commits, and neither blocks the writer nor waits for it.
+pub struct Reader {
+    pub(crate) conn: Connection,
+    pub(crate) currency: String,
+    stamp: String,
+}
+
+impl Reader {
+    /// Opens a ledger that exists.
+    ///
+    /// # Errors
+    /// [`LedgerError`] if it is not a ledger of this build's schema.
+    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        let conn = open_read_only(path)?;
+        let (currency, stamp) = (meta(&conn, "currency")?, meta(&conn, "stamp")?);
+        Ok(Self { conn, currency, stamp })
+    }
+
+    /// The ledger's one currency.
+    #[must_use]
+    pub fn currency(&self) -> &str {
+        &self.currency
+    }
+
+    /// The ledger's stamp.
+    #[must_use]
+    pub fn stamp(&self) -> &str {
+        &self.stamp
+    }
+
+    /// The last sequence of a spool that is booked or rejected; 0 for one that never sent.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn high_water(&self, node: &str, epoch: u64) -> Result<u64, LedgerError> {
+        Ok(append::spool(&self.conn, node, epoch)?.map_or(0, |(_, seq)| seq))
+    }
+
+    /// List price of everything that a tenant ever used.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn balance(&self, tenant: &str) -> Result<Pico, LedgerError> {
+        balance::cost(&self.conn, tenant)
+    }
+
+    /// How many records were rejected so far.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn rejected(&self) -> Result<u64, LedgerError> {
+        let count: i64 = self.conn.query_one("SELECT count(*) FROM rejected", [], |row| row.get(0))?;
+        Ok(count.cast_unsigned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Ledger, Stamp, bill, receipts, usage};
+
+    /// Every question of the wire searches an index; none walks or sorts a table.
+    #[test]
+    fn questions_are_answered_by_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("l"), Stamp::Twin, "USD", 1).unwrap();
+        let plan = |sql: &str| {
+            let mut statement = ledger.conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let params = statement.parameter_count();
+            let rows = statement
+                .query_map(rusqlite::params_from_iter(vec![1; params]), |row| row.get::<_, String>(3));
+            rows.unwrap().collect::<Result<Vec<_>, _>>().unwrap().join("; ")
+        };
+        let window = "(tenant=? AND end_ns>? AND end_ns<?)";
+        for sql in [bill::by_sheet_sql(), usage::by_function_sql(), usage::by_hour_sql()] {
+            assert!(
+                plan(&sql).contains(&format!("SEARCH entry USING INDEX entry_window {window}")),
+                "{}",
+                plan(&sql)
+            );
+        }
+        assert!(plan(&usage::by_model_sql()).contains(&format!("USING PRIMARY KEY {window}")));
+        assert!(plan(receipts::FIRST_SQL).contains(&format!("USING COVERING INDEX entry_window {window}")));
+        let page = plan(receipts::PAGE_SQL);
+        assert!(
+            page.contains("USING INDEX entry_page (tenant=? AND position>?)") && !page.contains("SORT"),
+            "{page}"
+        );
+        assert!(!page.contains("TEMP B-TREE"), "{page}");
+        assert!(plan(receipts::ONE_SQL).contains("(tenant=? AND invocation=?)"));
+    }
+}

@@ -1,0 +1,71 @@
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use wasmeter_rating::{DEFAULT_PRICES, PriceBook};
+use wasmeter_usage::{Pico, Rates};
+
+use crate::Format;
+use crate::now::now_ns;
+
+/// No price book is longer.
+const MAX_BOOK: u64 = 1 << 20;
+
+#[derive(Args)]
+pub(crate) struct CheckOptions {
+    /// The price book, TOML
+    file: PathBuf,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// Reads the price book of a file, or the one that is built in.
+pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<PriceBook> {
+    let Some(file) = file else { return Ok(PriceBook::parse(DEFAULT_PRICES)?) };
+    let shown = file.display();
+    let length = file.metadata().with_context(|| format!("cannot read price book {shown}"))?.len();
+    anyhow::ensure!(length <= MAX_BOOK, "price book {shown} has {length} bytes, at most {MAX_BOOK}");
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read price book {shown}"))?;
+    PriceBook::parse(&text).with_context(|| format!("price book {shown}"))
+}
+
+pub(crate) fn check(options: &CheckOptions) -> anyhow::Result<ExitCode> {
+    let book = load(Some(&options.file))?;
+    // A book of the future is valid; that nothing is in force yet is said by `serve`.
+    let in_force = book.at(now_ns()).ok();
+    if options.format == Format::Json {
+        let entries: Vec<_> = book
+            .entries()
+            .iter()
+            .map(|entry| {
+                serde_json::json!({
+                    "effective": entry.effective(),
+                    "in_force": Some(entry) == in_force,
+                    "sheet": entry.sheet,
+                })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&entries)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for entry in book.entries() {
+        let note = if Some(entry) == in_force { " (in force)" } else { "" };
+        println!("{} {} {}{note}", entry.effective(), entry.sheet.currency, entry.sheet.hash);
+        let Rates { fuel_million, gpu_second, cpu_second, request, token_in, token_out, egress_gb } =
+            entry.sheet.rates;
+        for (name, rate) in [
+            ("request", request),
+            ("fuel_million", fuel_million),
+            ("cpu_second", cpu_second),
+            ("gpu_second", gpu_second),
+            ("token_in", token_in),
+            ("token_out", token_out),
+            ("egress_gb", egress_gb),
+        ] {
+            println!("  {name:<13}{}", Pico(i128::from(rate)));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,102 @@
+use wasmeter_ledger::{LedgerError, Refusal, Stamp};
+use wasmeter_rating::PriceBook;
+use wasmeter_usage::wire::{Call, PROTOCOL, Reply};
+
+use crate::call::Incoming;
+use crate::now::now_ns;
+use crate::readers::{AskError, Readers};
+use crate::writer::Writer;
+
+/// Answers calls, whatever connection they come from.
+pub(crate) struct Service {
+    pub(crate) book: PriceBook,
+    pub(crate) stamp: Stamp,
+    // Dropped before the writer: the last connection to close, if it may write, folds the log into the ledger's file.
+    pub(crate) readers: Readers,
+    pub(crate) writer: Writer,
+}
+
+/// The words of `Reply::Refused`.
+pub(crate) mod code {
+    pub(crate) const GAP: &str = "gap";
+    pub(crate) const PROTOCOL: &str = "protocol";
+    pub(crate) const MALFORMED: &str = "malformed";
+    pub(crate) const AMOUNT: &str = "amount";
+    pub(crate) const BUSY: &str = "busy";
+    pub(crate) const TOO_LARGE: &str = "too_large";
+    pub(crate) const INTERNAL: &str = "internal";
+}
+
+/// A refusal of a call.
+pub(crate) fn refused(code: &str, message: impl ToString) -> Reply {
+    Reply::Refused { code: code.to_owned(), message: message.to_string() }
+}
+
+impl Service {
+    pub(crate) async fn answer(&self, call: Incoming) -> Reply {
+        let call = match call {
+            Incoming::Append(batch) => return self.append(batch).await,
+            Incoming::Other(call) => call,
+        };
+        let answer = match call {
+            Call::Hello { protocol, .. } => return self.hello(protocol),
+            // Read apart by `call::parse`, and never here.
+            Call::Append { .. } => return refused(code::MALFORMED, "append was not read as one"),
+            Call::HighWater { node, epoch } => {
+                let seq = self.readers.ask(move |r| r.high_water(&node, epoch)).await;
+                seq.map(|acked_seq| Reply::Acked { acked_seq })
+            }
+            Call::Usage { tenant, from_ns, to_ns, by } => {
+                let rows = self.readers.ask(move |r| r.usage(&tenant, from_ns, to_ns, by)).await;
+                rows.map(|rows| Reply::Usage { rows })
+            }
+            Call::Bill { tenant, from_ns, to_ns } => {
+                self.readers.ask(move |r| r.bill(&tenant, from_ns, to_ns)).await.map(Reply::Bill)
+            }
+            Call::Receipts { tenant, from_ns, to_ns, after, limit } => {
+                let page = self.readers.ask(move |r| r.receipts(&tenant, from_ns, to_ns, after, limit)).await;
+                page.map(|(lines, next)| Reply::Receipts { lines, next })
+            }
+            Call::Receipt { tenant, invocation } => {
+                let found = self.readers.ask(move |r| r.receipt(&tenant, invocation)).await;
+                found.map(|receipt| Reply::Receipt { receipt: receipt.map(Box::new) })
+            }
+        };
+        answer.unwrap_or_else(|error| match error {
+            AskError::Ledger(LedgerError::Amount(error)) => refused(code::AMOUNT, error),
+            error => {
+                tracing::error!(%error, "a question to the ledger failed");
+                refused(code::INTERNAL, "the ledger could not be read; see the log of wasmeter-billing")
+            }
+        })
+    }
+
+    fn hello(&self, protocol: u16) -> Reply {
+        if protocol != PROTOCOL {
+            let message = format!(
+                "protocol {protocol} is not spoken here, {PROTOCOL} is; run host and billing of one release"
+            );
+            return refused(code::PROTOCOL, message);
+        }
+        match self.book.at(now_ns()) {
+            Ok(entry) => Reply::Hello {
+                protocol: PROTOCOL,
+                stamp: self.stamp.to_string(),
+                prices: entry.sheet.clone(),
+            },
+            Err(error) => {
+                tracing::error!(%error, "no price is in force; is the clock right?");
+                refused(code::INTERNAL, error)
+            }
+        }
+    }
+
+    async fn append(&self, batch: wasmeter_ledger::Batch) -> Reply {
+        match self.writer.append(batch).await {
+            Ok(Ok(done)) => Reply::Acked { acked_seq: done.acked_seq },
+            Ok(Err(gap @ Refusal::Gap { .. })) => refused(code::GAP, gap),
+            Ok(Err(malformed @ Refusal::Malformed(_))) => refused(code::MALFORMED, malformed),
+            Err(failed) => refused(code::INTERNAL, failed),
+        }
+    }
+}

@@ -92,6 +92,8 @@ pub enum Outcome {
     Deadline,
     /// The caller left.
     Disconnect,
+    /// The request broke a limit while the guest ran: nothing is charged.
+    Refused,
     /// Our fault: nothing is charged.
     Platform,
     /// The device died under it and its own model was not the cause: nothing is charged.
@@ -99,10 +101,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether the tenant pays (DESIGN 4: our failures are ours).
+    /// Whether the tenant pays (our failures are ours).
     #[must_use]
     pub fn is_charged(self) -> bool {
-        !matches!(self, Outcome::Platform | Outcome::DeviceLost)
+        !matches!(self, Outcome::Refused | Outcome::Platform | Outcome::DeviceLost)
     }
 }
 
@@ -237,7 +239,7 @@ mod tests {
     #[test]
     fn our_failures_charge_nothing() {
         let mut record: UsageRecord = serde_json::from_str(GOLDEN).unwrap();
-        for outcome in [Outcome::Platform, Outcome::DeviceLost] {
+        for outcome in [Outcome::Refused, Outcome::Platform, Outcome::DeviceLost] {
             record.outcome = outcome;
             assert_eq!(record.quantities(), Quantities::default());
         }

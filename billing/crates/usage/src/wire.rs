@@ -236,7 +236,10 @@ pub fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     serde_json::to_writer(&mut frame, message)?;
     let body = frame.len() - 4;
     if body > MAX_FRAME {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("frame of {body} bytes, at most {MAX_FRAME}")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("frame of {body} bytes, at most {MAX_FRAME}"),
+        ));
     }
     let length = u32::try_from(body).map_err(io::Error::other)?;
     frame[..4].copy_from_slice(&length.to_le_bytes());

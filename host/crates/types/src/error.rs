@@ -155,13 +155,19 @@ impl Error {
     /// 404 with the constant body: it must not tell another tenant's thing from an unknown one.
     #[must_use]
     pub fn not_found() -> Self {
-        Self::new(ErrorKind::NotFound, "not found, or not yours; `wasmeter functions list` shows what is there")
+        Self::new(
+            ErrorKind::NotFound,
+            "not found, or not yours; `wasmeter functions list` shows what is there",
+        )
     }
 
     /// 500; the cause is logged where it is handled, never shown.
     #[must_use]
     pub fn internal() -> Self {
-        Self::new(ErrorKind::Internal, "the platform failed; nothing was charged, and the operator has the details")
+        Self::new(
+            ErrorKind::Internal,
+            "the platform failed; nothing was charged, and the operator has the details",
+        )
     }
 
     /// The body that a client gets.

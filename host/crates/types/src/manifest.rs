@@ -137,7 +137,8 @@ impl FunctionManifest {
     /// # Errors
     /// The place and the reason, as TOML or as a limit outside the plan.
     pub fn from_toml(text: &str) -> Result<Self, ManifestError> {
-        let manifest: Self = toml::from_str(text).map_err(|e| ManifestError(e.to_string().trim().to_owned()))?;
+        let manifest: Self =
+            toml::from_str(text).map_err(|e| ManifestError(e.to_string().trim().to_owned()))?;
         manifest.check()?;
         Ok(manifest)
     }

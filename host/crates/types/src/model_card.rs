@@ -79,7 +79,10 @@ impl ModelCard {
     pub fn from_toml(text: &str) -> Result<Self, ManifestError> {
         let card: Self = toml::from_str(text).map_err(|e| ManifestError::new(e.to_string().trim()))?;
         if card.model.backend != "onnx" {
-            return Err(ManifestError::new(format!("model.backend {:?} is not known: use \"onnx\"", card.model.backend)));
+            return Err(ManifestError::new(format!(
+                "model.backend {:?} is not known: use \"onnx\"",
+                card.model.backend
+            )));
         }
         if card.model.files.is_empty() || card.model.files.len() > 16 {
             return Err(ManifestError::new("model.files names 1 to 16 files, the graph first"));
@@ -108,7 +111,9 @@ mod tests {
     #[test]
     fn refuses_a_path_and_an_unknown_backend() {
         let card = |backend: &str, file: &str| {
-            ModelCard::from_toml(&format!("[model]\nname = \"m\"\nbackend = \"{backend}\"\nfiles = [\"{file}\"]"))
+            ModelCard::from_toml(&format!(
+                "[model]\nname = \"m\"\nbackend = \"{backend}\"\nfiles = [\"{file}\"]"
+            ))
         };
         assert_eq!(card("onnx", "model.onnx").unwrap().model.devices, ["cpu:0"]);
         assert!(card("onnx", "../model.onnx").is_err());

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 /// A text that is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} name {got:?} is not valid: use 1 to 40 of a-z, 0-9 and '-', without '--' and no '-' at either end")]
+#[error(
+    "{what} name {got:?} is not valid: use 1 to 40 of a-z, 0-9 and '-', without '--' and no '-' at either end"
+)]
 pub struct NameError {
     what: &'static str,
     got: String,

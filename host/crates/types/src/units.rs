@@ -26,7 +26,12 @@ pub struct WallTime(pub Duration);
 const BYTES: &[(&str, u64)] = &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1), ("", 1)];
 const MILLIS: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
 
-fn parse(s: &str, units: &[(&str, u64)], what: &'static str, example: &'static str) -> Result<u64, ParseUnitError> {
+fn parse(
+    s: &str,
+    units: &[(&str, u64)],
+    what: &'static str,
+    example: &'static str,
+) -> Result<u64, ParseUnitError> {
     let fail = || ParseUnitError { what, got: s.chars().take(40).collect(), example };
     let digits = s.len() - s.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_').len();
     let (number, unit) = s.split_at(digits);

@@ -1,0 +1,15 @@
+//! The public listener: function triggers, health, and the control API behind one port; and the admin listener.
+//!
+//! Cheapest checks first: connection permit, sizes, token, catalog, admission. One place ([`answer`]) turns an error
+//! into HTTP, and one ([`walls`]) keeps a function from reaching beyond its own path.
+
+mod admin;
+mod answer;
+mod route;
+mod server;
+mod trigger;
+mod walls;
+
+pub use admin::{AdminDeps, serve_admin};
+pub use answer::{Body, BoxError, boxed};
+pub use server::{ControlService, Deps, Readiness, ServerOptions, serve};

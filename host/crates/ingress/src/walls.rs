@@ -1,0 +1,116 @@
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// All functions share the platform's origin in the path form, so an answer must not be a full page of it, and must
+/// not set anything that holds for the origin.
+const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox allow-scripts allow-forms");
+
+/// Headers whose effect reaches beyond the function's own path.
+const ORIGIN_WIDE: [&str; 7] = [
+    "service-worker-allowed",
+    "clear-site-data",
+    "nel",
+    "report-to",
+    "strict-transport-security",
+    "alt-svc",
+    "public-key-pins",
+];
+
+fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-wasmeter-")
+}
+
+/// What the guest must not see: our own headers, and the platform token.
+pub(crate) fn inbound(headers: &mut HeaderMap, platform_token: bool) {
+    remove_ours(headers);
+    if platform_token {
+        headers.remove(header::AUTHORIZATION);
+    }
+}
+
+/// What the guest must not say, in the path form.
+pub(crate) fn outbound(headers: &mut HeaderMap, prefix: &str) {
+    remove_ours(headers);
+    for name in ORIGIN_WIDE {
+        headers.remove(name);
+    }
+    let cookies: Vec<HeaderValue> = headers.get_all(header::SET_COOKIE).iter().cloned().collect();
+    if !cookies.is_empty() {
+        headers.remove(header::SET_COOKIE);
+        for cookie in cookies.into_iter().filter(|c| is_own_cookie(c, prefix)) {
+            headers.append(header::SET_COOKIE, cookie);
+        }
+    }
+    // Added, not replaced: of several policies each must allow (CSP Level 3, section 4.1).
+    headers.append(header::CONTENT_SECURITY_POLICY, SANDBOX);
+}
+
+fn remove_ours(headers: &mut HeaderMap) {
+    let ours: Vec<HeaderName> = headers.keys().filter(|n| is_ours(n)).cloned().collect();
+    for name in ours {
+        headers.remove(name);
+    }
+}
+
+/// A cookie stays only if it names a path of the function and no domain: without a path its default is the folder
+/// above, which other functions share (RFC 6265, section 5.1.4).
+fn is_own_cookie(cookie: &HeaderValue, prefix: &str) -> bool {
+    let Ok(text) = cookie.to_str() else { return false };
+    let mut path = None;
+    for attribute in text.split(';').skip(1) {
+        let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
+        match name.trim().to_ascii_lowercase().as_str() {
+            // The last one counts (RFC 6265, section 5.3).
+            "path" => path = Some(value.trim()),
+            "domain" => return false,
+            _ => {}
+        }
+    }
+    path.and_then(|p| p.strip_prefix(prefix)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_stay_in_their_path() {
+        let own = |c: &str| is_own_cookie(&HeaderValue::from_str(c).unwrap(), "/fn/dev/f");
+        assert!(own("a=b; Path=/fn/dev/f"));
+        assert!(own("a=b; HttpOnly; path=/fn/dev/f/x"));
+        for other in [
+            "a=b",
+            "a=b; Path=/",
+            "a=b; Path=/fn/dev/f2",
+            "a=b; Path=/fn/dev/f; Path=/",
+            "a=b; Path=/fn/dev/f; Domain=example.com",
+            "a=b; Path",
+        ] {
+            assert!(!own(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn nothing_reaches_the_origin() {
+        let mut headers = HeaderMap::new();
+        for name in ["service-worker-allowed", "clear-site-data", "alt-svc", "x-wasmeter-cost", "x-own"] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'self'"));
+        outbound(&mut headers, "/fn/dev/f");
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-security-policy", "x-own"]);
+        assert_eq!(headers.get_all(header::CONTENT_SECURITY_POLICY).iter().count(), 2);
+    }
+
+    #[test]
+    fn the_guest_never_sees_a_platform_token() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer x"));
+        headers.insert(HeaderName::from_static("x-wasmeter-max-cost"), HeaderValue::from_static("1"));
+        inbound(&mut headers, false);
+        assert!(headers.contains_key(header::AUTHORIZATION) && headers.len() == 1);
+        inbound(&mut headers, true);
+        assert!(headers.is_empty());
+    }
+}

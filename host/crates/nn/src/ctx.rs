@@ -1,0 +1,160 @@
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use wasmeter_inference::{ChargeMeter, Handle, ModelKey};
+use wasmeter_types::{ErrorKind, ModelName};
+use wasmeter_usage::ModelUse;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+
+use crate::bindings::{errors, graph, inference, tensor};
+use crate::errors::NnError;
+
+/// Finds the model version behind a name. Called once a `load-by-name`; must not do I/O.
+pub trait Resolver: Send + Sync + 'static {
+    /// The version that the name stands for now; `None` if there is no such model.
+    fn resolve(&self, name: &str) -> Option<ModelKey>;
+}
+
+/// What one invocation may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct NnLimits {
+    /// Graphs and execution contexts, each.
+    pub graphs: usize,
+    /// Bytes of tensors that live at one time.
+    pub tensor_bytes: usize,
+    /// Computes.
+    pub computes: u32,
+}
+
+impl Default for NnLimits {
+    fn default() -> Self {
+        Self { graphs: 64, tensor_bytes: 128 << 20, computes: 10_000 }
+    }
+}
+
+/// A fault of the platform that the guest met. If the guest then fails, the fault is ours and not the guest's.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// What to answer with.
+    pub kind: ErrorKind,
+    /// For the caller.
+    pub message: String,
+}
+
+/// The state of wasi:nn in one invocation.
+pub struct NnCtx {
+    pub(crate) models: Handle,
+    pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) allow: Arc<[ModelName]>,
+    pub(crate) tenant: String,
+    pub(crate) deadline: Instant,
+    pub(crate) limits: NnLimits,
+    pub(crate) graphs: usize,
+    pub(crate) tensor_bytes: usize,
+    pub(crate) computes: u32,
+    pub(crate) uses: Vec<Use>,
+    pub(crate) fault: Option<Fault>,
+}
+
+/// Charges of one model version. The meter is shared with the device's lane, so that a compute which the guest
+/// did not live to see answered is charged all the same.
+pub(crate) struct Use {
+    pub(crate) key: ModelKey,
+    pub(crate) charges: Arc<ChargeMeter>,
+}
+
+impl NnCtx {
+    /// The state of a new invocation.
+    #[must_use]
+    pub fn new(
+        models: Handle,
+        resolver: Arc<dyn Resolver>,
+        allow: Arc<[ModelName]>,
+        tenant: String,
+        deadline: Instant,
+        limits: NnLimits,
+    ) -> Self {
+        Self {
+            models,
+            resolver,
+            allow,
+            tenant,
+            deadline,
+            limits,
+            graphs: 0,
+            tensor_bytes: 0,
+            computes: 0,
+            uses: Vec::new(),
+            fault: None,
+        }
+    }
+
+    /// What the invocation is charged for so far, by model version.
+    #[must_use]
+    pub fn uses(&self) -> Vec<ModelUse> {
+        let one = |u: &Use| {
+            let (device, class) = self.models.placement(&u.key)?;
+            Some(ModelUse {
+                model: u.key.name.clone(),
+                version: u.key.version,
+                device: device.to_string(),
+                class,
+                computes: u.charges.computes(),
+                device_ns: u.charges.charged_ns(),
+            })
+        };
+        self.uses.iter().filter_map(one).filter(|u| u.computes > 0 || u.device_ns > 0).collect()
+    }
+
+    /// The last fault of ours that the guest met.
+    #[must_use]
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+
+    pub(crate) fn charges(&mut self, key: &ModelKey) -> Arc<ChargeMeter> {
+        if let Some(known) = self.uses.iter().find(|u| u.key == *key) {
+            return known.charges.clone();
+        }
+        let charges = Arc::new(ChargeMeter::default());
+        self.uses.push(Use { key: key.clone(), charges: charges.clone() });
+        charges
+    }
+}
+
+/// The state and the table of the store, for the time of one host call.
+pub struct NnCtxView<'a> {
+    /// State.
+    pub ctx: &'a mut NnCtx,
+    /// Resources.
+    pub table: &'a mut ResourceTable,
+}
+
+/// Store data that has a [`NnCtx`].
+pub trait NnView: Send {
+    /// The view.
+    fn nn(&mut self) -> NnCtxView<'_>;
+}
+
+struct HasNn;
+
+impl HasData for HasNn {
+    type Data<'a> = NnCtxView<'a>;
+}
+
+/// Links wasi:nn.
+///
+/// # Errors
+/// If the linker has it already.
+pub fn add_to_linker<T: NnView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    errors::add_to_linker::<T, HasNn>(linker, T::nn)?;
+    tensor::add_to_linker::<T, HasNn>(linker, T::nn)?;
+    graph::add_to_linker::<T, HasNn>(linker, T::nn)?;
+    inference::add_to_linker::<T, HasNn>(linker, T::nn)
+}
+
+impl NnCtxView<'_> {
+    pub(crate) fn fail<T>(&mut self, error: NnError) -> wasmtime::Result<Result<T, Resource<NnError>>> {
+        Ok(Err(self.table.push(error)?))
+    }
+}

@@ -1,0 +1,178 @@
+use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use wasmeter_types::Digest;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use crate::engine::FUEL_SCHEDULE;
+
+/// Compiled components on disk. A cache: every file can be deleted and is made again from its component.
+///
+/// wasmtime runs what an artifact says, so only our own output may be loaded: each file has a keyed BLAKE3 hash
+/// beside it, over its name and its bytes, and the key never leaves the host.
+pub struct ArtifactCache {
+    dir: PathBuf,
+    key: [u8; 32],
+    engine: Engine,
+    compatibility: String,
+}
+
+/// An artifact that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// There is none, or it is not ours: make it again.
+    #[error("no authentic artifact of {0}")]
+    Missing(Digest),
+    /// wasmtime does not take it.
+    #[error("artifact: {0}")]
+    Engine(String),
+    /// The medium failed.
+    #[error("artifact cache: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Feeds what wasmtime says of its compatibility into a hash that is the same in every process.
+struct Stable(blake3::Hasher);
+
+impl Hasher for Stable {
+    fn finish(&self) -> u64 {
+        u64::from_le_bytes(self.0.finalize().as_bytes()[..8].try_into().unwrap_or_default())
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+}
+
+impl ArtifactCache {
+    /// The cache in a folder that only the host can read.
+    ///
+    /// # Errors
+    /// If the folder cannot be made.
+    pub fn open(dir: &Path, key: [u8; 32], engine: &Engine) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let mut hash = Stable(blake3::Hasher::new());
+        engine.precompile_compatibility_hash().hash(&mut hash);
+        FUEL_SCHEDULE.hash(&mut hash);
+        let compatibility = hash.0.finalize().to_hex()[..16].to_owned();
+        Ok(Self { dir: dir.to_owned(), key, engine: engine.clone(), compatibility })
+    }
+
+    fn name(&self, digest: &Digest) -> String {
+        format!("{digest}-{}.cwasm", self.compatibility)
+    }
+
+    fn tag(&self, name: &str, bytes: impl Read) -> io::Result<blake3::Hash> {
+        let mut hash = blake3::Hasher::new_keyed(&self.key);
+        hash.update(&(name.len() as u64).to_le_bytes());
+        hash.update(name.as_bytes());
+        hash.update_reader(bytes)?;
+        Ok(hash.finalize())
+    }
+
+    /// Keeps the compile child's output. Blocking.
+    ///
+    /// # Errors
+    /// The medium's.
+    pub fn put(&self, digest: &Digest, artifact: &[u8]) -> io::Result<()> {
+        let name = self.name(digest);
+        let tag = self.tag(&name, artifact)?;
+        // The tag last: a file without one is no artifact.
+        self.write(&name, artifact)?;
+        self.write(&format!("{name}.tag"), tag.to_hex().as_bytes())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+        file.write_all(bytes)?;
+        file.persist(self.dir.join(name)).map_err(|e| e.error)?;
+        Ok(())
+    }
+
+    /// Maps an artifact that this host made. Blocking, below a millisecond for a common function.
+    ///
+    /// # Errors
+    /// `Missing` if there is none or it is not authentic.
+    pub fn get(&self, digest: &Digest) -> Result<Component, ArtifactError> {
+        let name = self.name(digest);
+        let missing = |e: io::Error| match e.kind() {
+            io::ErrorKind::NotFound => ArtifactError::Missing(*digest),
+            _ => ArtifactError::Io(e),
+        };
+        let open = |name: &str| {
+            let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
+            File::options().read(true).custom_flags(flags).open(self.dir.join(name)).map_err(missing)
+        };
+        let (file, tag_file) = (open(&name)?, open(&format!("{name}.tag"))?);
+        let mut tag = String::new();
+        tag_file.take(64).read_to_string(&mut tag)?;
+        let expected = blake3::Hash::from_hex(tag.trim()).map_err(|_| ArtifactError::Missing(*digest))?;
+        // Comparing two `blake3::Hash` takes constant time.
+        if self.tag(&name, &file)? != expected {
+            tracing::error!(%digest, "an artifact is not authentic and is made again: somebody else writes to the data directory");
+            return Err(ArtifactError::Missing(*digest));
+        }
+        self.map(&file)
+    }
+
+    #[allow(unsafe_code, reason = "wasmtime has no safe way to load an artifact")]
+    fn map(&self, file: &File) -> Result<Component, ArtifactError> {
+        // The same open file that was hashed, not the path: the path could name another one by now.
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        // SAFETY: the bytes are the output of our own compile child for this engine's configuration (the tag covers
+        // name and content, the name the engine's compatibility), and only this user can write to the file.
+        let component = unsafe { Component::deserialize_file(&self.engine, path) };
+        component.map_err(|e| ArtifactError::Engine(format!("{e:#}")))
+    }
+
+    /// Deletes an artifact; none is not an error.
+    ///
+    /// # Errors
+    /// The medium's.
+    pub fn forget(&self, digest: &Digest) -> io::Result<()> {
+        let name = self.name(digest);
+        for name in [format!("{name}.tag"), name] {
+            match fs::remove_file(self.dir.join(name)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{PoolOptions, compile_engine, host_engine};
+
+    #[test]
+    fn loads_its_own_output_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = host_engine(PoolOptions { instances: 2, max_memory: 1 << 20 }).unwrap();
+        let cache = ArtifactCache::open(dir.path(), [7; 32], &engine).unwrap();
+        let component = b"\0asm\x0d\0\x01\0";
+        let digest = Digest::of(component);
+        assert!(matches!(cache.get(&digest), Err(ArtifactError::Missing(_))));
+        // The child's engine has no pool: what it makes must fit the host's all the same.
+        let artifact = compile_engine().unwrap().precompile_component(component).unwrap();
+        cache.put(&digest, &artifact).unwrap();
+        cache.get(&digest).unwrap();
+
+        let path = dir.path().join(cache.name(&digest));
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert!(matches!(cache.get(&digest), Err(ArtifactError::Missing(_))));
+        let other = ArtifactCache::open(dir.path(), [8; 32], &engine).unwrap();
+        cache.put(&digest, &artifact).unwrap();
+        assert!(matches!(other.get(&digest), Err(ArtifactError::Missing(_))));
+        cache.forget(&digest).unwrap();
+        assert!(matches!(cache.get(&digest), Err(ArtifactError::Missing(_))));
+    }
+}

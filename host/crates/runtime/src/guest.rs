@@ -1,0 +1,118 @@
+use wasmeter_nn::{NnCtx, NnCtxView, NnView};
+use wasmtime::component::{Linker, ResourceTable};
+use wasmtime::{Engine, ResourceLimiter};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{
+    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
+
+/// Resources of all kinds that one invocation may hold.
+const RESOURCES: usize = 10_000;
+/// Bytes of one chunk of a response body.
+const CHUNK: usize = 64 << 10;
+/// Table elements of one invocation.
+const TABLE_ELEMENTS: usize = 100_000;
+
+/// The data of a store: one invocation.
+pub(crate) struct Guest {
+    pub(crate) wasi: WasiCtx,
+    pub(crate) http: WasiHttpCtx,
+    pub(crate) hooks: Hooks,
+    pub(crate) table: ResourceTable,
+    pub(crate) nn: NnCtx,
+    pub(crate) memory: MemoryLimit,
+}
+
+impl Guest {
+    pub(crate) fn new(wasi: WasiCtx, nn: NnCtx, memory: u64) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(64 << 10);
+        let most = usize::try_from(memory).unwrap_or(usize::MAX);
+        Self { wasi, http, hooks: Hooks, table, nn, memory: MemoryLimit { used: 0, most, refused: false } }
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
+    }
+}
+
+impl NnView for Guest {
+    fn nn(&mut self) -> NnCtxView<'_> {
+        NnCtxView { ctx: &mut self.nn, table: &mut self.table }
+    }
+}
+
+/// Outbound requests are denied: there is no allow-list yet.
+pub(crate) struct Hooks;
+
+type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+
+impl WasiHttpHooks for Hooks {
+    fn send_request(
+        &mut self,
+        _request: http::Request<WasiBody>,
+        _options: Option<RequestOptions>,
+        _done: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        Box::new(std::future::ready(Err(Error::HttpRequestDenied)))
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+}
+
+/// Linear memory of all instances of the invocation together.
+pub(crate) struct MemoryLimit {
+    used: usize,
+    most: usize,
+    pub(crate) refused: bool,
+}
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let used = self.used.saturating_add(desired.saturating_sub(current));
+        if used > self.most {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.used = used;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        100
+    }
+
+    fn tables(&self) -> usize {
+        100
+    }
+
+    fn memories(&self) -> usize {
+        32
+    }
+}
+
+/// Everything that a function may import. Rust's std imports all of `wasi:cli`, JavaScript and Python more, so the
+/// whole of WASI 0.2 is linked; what a guest is not given (files, sockets) is there and empty or denied.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmeter_nn::add_to_linker(&mut linker)?;
+    Ok(linker)
+}

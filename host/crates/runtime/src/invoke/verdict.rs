@@ -1,0 +1,123 @@
+use http::StatusCode;
+use wasmeter_nn::Fault;
+use wasmeter_types::{Error, ErrorKind};
+use wasmeter_usage::Outcome;
+use wasmtime::Trap;
+use wasmtime_wasi::I32Exit;
+
+/// Why the guest was stopped from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    Deadline,
+    Disconnect,
+    ResponseTooLarge(u64),
+}
+
+/// How an invocation ended: what is billed, and what the caller is told if not the guest's own answer.
+pub(super) struct Verdict {
+    pub(super) outcome: Outcome,
+    pub(super) error: Option<Error>,
+    /// For the function's log.
+    pub(super) note: Option<String>,
+}
+
+/// What is known of the end of the guest.
+pub(super) struct End<'a> {
+    pub(super) result: Option<Result<(), wasmtime::Error>>,
+    pub(super) stop: Option<Stop>,
+    /// The status of the guest's answer, if it set one.
+    pub(super) status: Option<StatusCode>,
+    pub(super) fault: Option<&'a Fault>,
+    pub(super) request_too_large: Option<u64>,
+    pub(super) memory_refused: bool,
+    pub(super) limits: &'a wasmeter_types::Limits,
+}
+
+impl Verdict {
+    fn failed(outcome: Outcome, kind: ErrorKind, message: impl Into<String>) -> Self {
+        let error = Error::new(kind, message);
+        Self { outcome, note: Some(error.message.clone()), error: Some(error) }
+    }
+
+    pub(super) fn of(end: End<'_>) -> Self {
+        let limits = end.limits;
+        let guest_failed =
+            !matches!(end.result, Some(Ok(()))) || end.status.is_none_or(|s| s.is_server_error());
+        match (end.stop, end.result) {
+            (Some(Stop::Disconnect), _) => Self { outcome: Outcome::Disconnect, error: None, note: None },
+            (Some(Stop::Deadline), _) => Self::failed(
+                Outcome::Deadline,
+                ErrorKind::Deadline,
+                format!("the function did not end within its limits.deadline of {}", limits.deadline),
+            ),
+            _ if end.request_too_large.is_some() && guest_failed => {
+                let most = end.request_too_large.unwrap_or_default();
+                Self::failed(
+                    Outcome::Refused,
+                    ErrorKind::TooLarge,
+                    format!(
+                        "the request body is larger than the function's limits.request-body of {most} bytes"
+                    ),
+                )
+            }
+            _ if end.fault.is_some() && guest_failed => Self::ours(end.fault),
+            (Some(Stop::ResponseTooLarge(most)), _) => Self::failed(
+                Outcome::Trap,
+                ErrorKind::GuestFailed,
+                format!("the function's answer is larger than its limits.response-body of {most} bytes"),
+            ),
+            (None, Some(Err(error))) => Self::trap(&error, limits, end.memory_refused),
+            (None, Some(Ok(())) | None) if end.status.is_none() => Self::failed(
+                Outcome::Trap,
+                ErrorKind::GuestFailed,
+                "the function ended without an answer: it must set the response outparam",
+            ),
+            (None, _) => Self { outcome: Outcome::Ok, error: None, note: None },
+        }
+    }
+
+    /// A fault of ours that the guest met and did not get over: nothing is charged.
+    fn ours(fault: Option<&Fault>) -> Self {
+        let Some(fault) = fault else { return Self::failed(Outcome::Platform, ErrorKind::Internal, "") };
+        let outcome = match fault.kind {
+            ErrorKind::DeviceLost => Outcome::DeviceLost,
+            _ => Outcome::Platform,
+        };
+        Self::failed(outcome, fault.kind, fault.message.clone())
+    }
+
+    fn trap(error: &wasmtime::Error, limits: &wasmeter_types::Limits, memory_refused: bool) -> Self {
+        if let Some(exit) = error.downcast_ref::<I32Exit>() {
+            return Self::failed(
+                Outcome::Trap,
+                ErrorKind::GuestFailed,
+                format!("the function exited with status {} instead of answering", exit.0),
+            );
+        }
+        let mut verdict = match error.downcast_ref::<Trap>() {
+            Some(Trap::OutOfFuel) => Self::failed(
+                Outcome::OutOfFuel,
+                ErrorKind::GuestFailed,
+                format!("the function used up its limits.fuel of {}", limits.fuel),
+            ),
+            Some(trap) => {
+                Self::failed(Outcome::Trap, ErrorKind::GuestFailed, format!("the function trapped: {trap}"))
+            }
+            None => Self::failed(
+                Outcome::Trap,
+                ErrorKind::GuestFailed,
+                "the function failed in a call to the host",
+            ),
+        };
+        if memory_refused {
+            if let Some(shown) = &mut verdict.error {
+                shown
+                    .message
+                    .push_str(&format!(" (it was refused memory: limits.memory is {})", limits.memory));
+            }
+        }
+        // The backtrace is the author's, not the caller's.
+        verdict.note = Some(format!("{error:?}"));
+        verdict
+    }
+}

@@ -1,0 +1,24 @@
+//! The wasmtime engine, the confined compiler, the artifact cache, and the life of one invocation.
+//!
+//! [`Compiler`] runs Cranelift in a child process; [`Loader`] keeps compiled components; [`Invoker`] runs one
+//! invocation in a store of its own and releases the last byte of its answer only after its usage is recorded.
+//!
+//! Unsafe code: one call, which maps an artifact that this host compiled and authenticated (`artifact.rs`).
+
+mod artifact;
+mod compile;
+mod engine;
+mod guest;
+mod invoke;
+mod loader;
+mod logs;
+mod stdio;
+
+pub use artifact::{ArtifactCache, ArtifactError};
+pub use compile::{CompileError, CompileOptions, Compiler, compile_main};
+pub use engine::{EngineError, FUEL_SCHEDULE, PoolOptions, host_engine};
+pub use invoke::{
+    BodyError, Figures, Invocation, Invoker, InvokerOptions, RecordError, Recorder, Reply, ReplyBody,
+};
+pub use loader::{Inspected, LoadError, Loaded, Loader};
+pub use logs::{LogHub, LogLine, LogStream};

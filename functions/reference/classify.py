@@ -90,8 +90,8 @@ def case(name, where, data):
         "name": name,
         **where,
         "answer": {"top": top},
-        # JPEG decoders differ by a few levels.
-        "tolerance": {"score": 0.03 if lossy else 0.01, "tensor": 0.05 if lossy else 0.016, "tensor_mean": 0.01 if lossy else 0.005},
+        # JPEG decoders spread colours differently where there are fewer of them than pixels.
+        "tolerance": {"score": 0.04 if lossy else 0.002, "tensor": 0.04 if lossy else 0.001, "tensor_mean": 0.006 if lossy else 0.0002},
         "tensor_every": STRIDE,
         "tensor": [round(float(v), 4) for v in x.reshape(-1)[::STRIDE]],
     }

@@ -146,6 +146,11 @@ impl Tensor {
         self.ty
     }
 
+    /// The element type as wasi-nn spells it, e.g. `FP32`.
+    pub fn type_name(&self) -> &'static str {
+        name_of_type(self.ty)
+    }
+
     /// The elements as bytes.
     pub fn data(&self) -> &[u8] {
         &self.data

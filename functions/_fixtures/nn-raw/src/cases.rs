@@ -73,7 +73,7 @@ pub(crate) fn run(case: &str, query: &Query<'_>) -> Result<Option<Outcome>> {
             let number = |n: u64| Tensor::new(&[1], TensorType::I64, &n.to_le_bytes());
             let inputs = vec![
                 ("size".to_owned(), number(query.number("size", 4096)?)),
-                ("rounds".to_owned(), number(query.number("rounds", 3)?)),
+                ("rounds".to_owned(), number(query.number("rounds", 2)?)),
             ];
             compute(&model("slow"), inputs).map(|outputs| describe(&outputs))
         }

@@ -9,7 +9,7 @@
 //! | `ok` (default) | `mlp` | one row of 784 zeros |
 //! | `echo` | `identity-f32` | the numbers of the body (JSON list) there and back |
 //! | `all-types` | `identity-*` | every element type there and back, compared bit by bit |
-//! | `slow` | `slow` | a matrix product of `?size=` (default 4096), `?rounds=` times (default 3): 2 s or so |
+//! | `slow` | `slow` | a matrix product of `?size=` (default 4096), `?rounds=` times (default 2): about 2 s |
 //! | `wrong-shape` | `mlp` | 783 columns |
 //! | `wrong-rank` | `mlp` | three dimensions |
 //! | `wrong-type` | `mlp` | I64 instead of FP32 |

@@ -60,7 +60,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, PictureError> {
 }
 
 fn check_size(width: usize, height: usize) -> Result<(), PictureError> {
-    let pixels = width.checked_mul(height).unwrap_or(usize::MAX);
+    let pixels = width.saturating_mul(height);
     if width > MAX_SIDE || height > MAX_SIDE || pixels > MAX_PIXELS {
         return Err(PictureError::TooLarge { width, height });
     }

@@ -30,6 +30,6 @@ pub(crate) fn input(bytes: &[u8]) -> Result<Vec<f32>, PictureError> {
 }
 
 /// 0 to 255 -> about -1 to 1, as the model was trained.
-fn normal(level: f32) -> f32 {
-    (level / 255.0 - 0.498) / 0.502
+fn normal(level: u8) -> f32 {
+    (f32::from(level) / 255.0 - 0.498) / 0.502
 }

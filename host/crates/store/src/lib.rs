@@ -1,0 +1,17 @@
+//! Where things are kept on one machine: the data directory, the catalog's events in SQLite, blobs in files.
+//!
+//! Each is an adapter of a trait that its consumer owns; a cluster has others.
+
+mod blob;
+mod data_dir;
+mod event_log;
+mod migrate;
+mod models;
+mod private;
+mod socket;
+
+pub use blob::FsBlobStore;
+pub use data_dir::{DataDir, DataDirError};
+pub use event_log::{OpenError, SqliteEventLog};
+pub use models::OperatorModels;
+pub use private::{read_or_create_secret, write_private};

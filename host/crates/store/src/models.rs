@@ -1,0 +1,88 @@
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use wasmeter_catalog::{BlobError, BlobKey, BlobKind, BlobStore, Catalog};
+use wasmeter_inference::{ModelKey, ModelSource, Owner};
+
+/// The owner of the operator's blobs; no tenant can have this name.
+const OPERATOR: &str = "_operator";
+
+/// The operator's models: the catalog says which file, the blob store has it.
+#[derive(Clone)]
+pub struct OperatorModels {
+    catalog: Catalog,
+    blobs: Arc<dyn BlobStore>,
+}
+
+impl OperatorModels {
+    /// Models of this catalog with these blobs.
+    #[must_use]
+    pub fn new(catalog: Catalog, blobs: Arc<dyn BlobStore>) -> Self {
+        Self { catalog, blobs }
+    }
+}
+
+impl ModelSource for OperatorModels {
+    fn open(&self, key: &ModelKey) -> io::Result<File> {
+        let missing = |what: &str| io::Error::new(io::ErrorKind::NotFound, format!("{what} of model {key}"));
+        if key.owner != Owner::Operator {
+            return Err(missing("the catalog has no tenant models, so no files"));
+        }
+        let snapshot = self.catalog.snapshot();
+        let version = snapshot
+            .model(&key.name, Some(key.version))
+            .ok_or_else(|| missing("the catalog has no entry"))?;
+        let (id, _) = version.graph().ok_or_else(|| missing("the card names no graph file"))?;
+        let blob = BlobKey { owner: OPERATOR.to_owned(), kind: BlobKind::Model, id };
+        self.blobs.open(&blob).map_err(|e| match e {
+            BlobError::Io(e) => e,
+            BlobError::Missing(_) => io::Error::new(io::ErrorKind::NotFound, e.to_string()),
+            BlobError::Damaged(_) => io::Error::new(io::ErrorKind::InvalidData, e.to_string()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::Read;
+
+    use wasmeter_catalog::ModelVersion;
+    use wasmeter_types::{Digest, ModelCard};
+
+    use super::*;
+    use crate::{FsBlobStore, SqliteEventLog};
+
+    #[tokio::test]
+    async fn opens_the_graph_of_the_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = SqliteEventLog::open(&dir.path().join("catalog.sqlite")).unwrap();
+        let catalog = Catalog::open(Box::new(log)).await.unwrap();
+        let blobs = Arc::new(FsBlobStore::open(&dir.path().join("blobs")).unwrap());
+        let models = OperatorModels::new(catalog.clone(), blobs.clone());
+        let card = "[model]\nname = \"m\"\nbackend = \"onnx\"\nfiles = [\"m.onnx\", \"labels.txt\"]";
+        let files = BTreeMap::from([
+            ("labels.txt".to_owned(), (Digest::of(b"labels"), 6)),
+            ("m.onnx".to_owned(), (Digest::of(b"graph"), 5)),
+        ]);
+        let version = ModelVersion {
+            model: "m".parse().unwrap(),
+            version: 1,
+            card: ModelCard::from_toml(card).unwrap(),
+            files,
+            created_ns: 0,
+        };
+        catalog.put_model(version).await.unwrap();
+        let key = ModelKey::operator("m", 1);
+        assert_eq!(models.open(&key).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let blob = BlobKey { owner: OPERATOR.into(), kind: BlobKind::Model, id: Digest::of(b"graph") };
+        blobs.put(&blob, b"graph".to_vec()).await.unwrap();
+        let mut text = String::new();
+        models.open(&key).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "graph");
+        assert!(models.open(&ModelKey::operator("m", 2)).is_err());
+        let tenants = ModelKey { owner: Owner::Tenant("dev".into()), name: "m".into(), version: 1 };
+        assert!(models.open(&tenants).is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! What the tests of this crate share.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::{
+    env,
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+use wasmeter_device::{WorkerBackend, WorkerOptions, find_onnxruntime};
+use wasmeter_inference::{
+    Backend, BackendError, Batch, BatchEntry, BatchOutput, DType, Engine, Loaded, ModelKey, ModelSource,
+    ModelSpec, Tensor,
+};
+
+/// Options for the worker program of this crate. Fails where the engine is not installed.
+pub(crate) fn options() -> WorkerOptions {
+    find_onnxruntime(None).expect("the tests need the real engine");
+    WorkerOptions {
+        exe: PathBuf::from(env!("CARGO_BIN_EXE_wasmeter-device-worker")),
+        arguments: Vec::new(),
+        threads: 2,
+        ..WorkerOptions::default()
+    }
+}
+
+pub(crate) fn backend() -> WorkerBackend {
+    WorkerBackend::new("cpu:0", options())
+}
+
+/// A small model of this crate, or one that `deploy/setup.sh` has fetched.
+pub(crate) fn model_path(name: &str) -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(format!("{name}.onnx"));
+    if own.is_file() {
+        return own;
+    }
+    let cache = env::var_os("WASMETER_CACHE")
+        .map_or_else(|| Path::new(&env::var_os("HOME").unwrap()).join(".cache/wasmeter"), PathBuf::from);
+    let fetched = cache.join("models").join(name).join("model.onnx");
+    assert!(fetched.is_file(), "{} is missing: run deploy/setup.sh", fetched.display());
+    fetched
+}
+
+pub(crate) fn key(name: &str) -> ModelKey {
+    ModelKey::operator(name, 1)
+}
+
+pub(crate) fn spec(name: &str) -> ModelSpec {
+    let bytes = std::fs::read(model_path(name)).unwrap();
+    ModelSpec {
+        key: key(name),
+        device: "cpu:0".into(),
+        engine: Engine::Onnx,
+        sha256: Sha256::digest(bytes).into(),
+    }
+}
+
+/// Model files by name.
+pub(crate) struct Files;
+
+impl ModelSource for Files {
+    fn open(&self, key: &ModelKey) -> std::io::Result<File> {
+        File::open(model_path(&key.name))
+    }
+}
+
+pub(crate) fn load(backend: &mut WorkerBackend, name: &str) -> Result<Loaded, BackendError> {
+    backend.load(&spec(name), File::open(model_path(name)).unwrap())
+}
+
+pub(crate) fn run(
+    backend: &mut WorkerBackend,
+    name: &str,
+    tenant: &str,
+    inputs: Vec<Tensor>,
+) -> Result<BatchOutput, BackendError> {
+    let entries = [BatchEntry { tenant: tenant.into(), inputs }];
+    backend.run(Batch { run: 1, model: &key(name), entries: &entries })
+}
+
+/// Runs a model that must succeed.
+pub(crate) fn outputs(backend: &mut WorkerBackend, name: &str, inputs: Vec<Tensor>) -> Vec<Tensor> {
+    run(backend, name, "dev", inputs).unwrap().entries.remove(0)
+}
+
+pub(crate) fn f32s(dims: &[u32], values: impl IntoIterator<Item = f32>) -> Tensor {
+    let data: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+    Tensor::new(DType::F32, dims.to_vec(), data).unwrap()
+}
+
+pub(crate) fn i64s(dims: &[u32], values: impl IntoIterator<Item = i64>) -> Tensor {
+    let data: Vec<u8> = values.into_iter().flat_map(i64::to_le_bytes).collect();
+    Tensor::new(DType::I64, dims.to_vec(), data).unwrap()
+}
+
+pub(crate) fn as_f32(tensor: &Tensor) -> Vec<f32> {
+    assert_eq!(tensor.dtype(), DType::F32);
+    tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
+
+/// Iterations of the model `slow` that take seconds.
+pub(crate) fn long() -> Tensor {
+    i64s(&[], [20_000])
+}

@@ -1,0 +1,137 @@
+//! What a worker holds and what it cannot do, seen from outside and from inside.
+
+mod common;
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use common::{backend, i64s, load, outputs};
+use wasmeter_inference::Owner;
+
+fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < until, "{what}");
+        sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_worker_holds_nothing_but_models_and_tensors() {
+    // A secret and an inheritable descriptor, as a careless host would have them.
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    rustix::io::fcntl_setfd(secret.as_file(), rustix::io::FdFlags::empty()).unwrap();
+    let mut backend = backend();
+    load(&mut backend, "slow").unwrap();
+    outputs(&mut backend, "slow", vec![i64s(&[], [3])]);
+    let pid = backend.worker_pid(&Owner::Operator).unwrap();
+    let proc = Path::new("/proc").join(pid.to_string());
+
+    assert_eq!(fs::read(proc.join("environ")).unwrap(), b"", "the environment is not empty");
+    assert_eq!(fs::read_link(proc.join("cwd")).unwrap(), Path::new("/"));
+    let mut descriptors: Vec<String> = fs::read_dir(proc.join("fd"))
+        .unwrap()
+        .map(|entry| fs::read_link(entry.unwrap().path()).unwrap().display().to_string())
+        .map(|target| target.split(&[':', '['][..]).next().unwrap().to_owned())
+        .collect();
+    descriptors.sort();
+    assert_eq!(
+        descriptors,
+        ["/dev/null", "/dev/null", "/memfd", "/memfd", "pipe", "socket"],
+        "stdin, stdout; inputs, outputs; stderr; the host"
+    );
+    let maps = fs::read_to_string(proc.join("maps")).unwrap();
+    assert!(maps.contains("libonnxruntime"), "the worker has the engine");
+    assert!(!maps.contains(secret.path().to_str().unwrap()));
+    let status = fs::read_to_string(proc.join("status")).unwrap();
+    for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "{line} is not in {status}");
+    }
+    let limits = fs::read_to_string(proc.join("limits")).unwrap();
+    for name in ["Max core file size", "Max file size"] {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(line[name.len()..].trim().starts_with('0'), "{line}");
+    }
+
+    let own = fs::read_to_string("/proc/self/maps").unwrap();
+    assert!(!own.contains("onnxruntime"), "the engine is mapped in the host");
+}
+
+#[test]
+fn the_sandbox_refuses_everything_it_should() {
+    let mut backend = backend();
+    let (report, probes) = backend.probe_sandbox().unwrap();
+    assert!(report.seccomp);
+    assert_eq!(report.landlock, "full", "this kernel should have Landlock");
+    assert!(probes.len() > 20);
+    let allowed: Vec<_> = probes.iter().filter(|probe| probe.errno == 0).collect();
+    assert!(allowed.is_empty(), "the sandbox allows {allowed:?}");
+    for probe in &probes {
+        assert!(
+            [libc::EPERM, libc::EACCES].contains(&probe.errno),
+            "{probe:?} was refused for another reason"
+        );
+    }
+    // The worker survives the questions.
+    load(&mut backend, "sum").unwrap();
+}
+
+#[test]
+fn the_engine_neither_phones_home_nor_leaves_files() {
+    let home = env::var_os("HOME").unwrap();
+    let telemetry = Path::new(&home).join(".cache/Microsoft/DeveloperTools/.onnxruntime/onnxruntime.db");
+    let modified = || fs::metadata(&telemetry).and_then(|data| data.modified()).ok();
+    let before = modified();
+    let mut backend = backend();
+    load(&mut backend, "sum").unwrap();
+    drop(backend);
+    assert_eq!(before, modified(), "the engine has written {}", telemetry.display());
+}
+
+#[test]
+fn a_dropped_backend_leaves_no_process() {
+    let mut backend = backend();
+    load(&mut backend, "sum").unwrap();
+    let pid = backend.worker_pid(&Owner::Operator).unwrap();
+    let proc = Path::new("/proc").join(pid.to_string());
+    assert!(proc.exists());
+    drop(backend);
+    assert!(!proc.exists(), "neither alive nor a zombie");
+}
+
+#[test]
+fn a_worker_dies_with_its_parent() {
+    let mut parent = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "helper_parent", "--ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(parent.stdout.take().unwrap()).lines();
+    let pid = lines
+        .map_while(Result::ok)
+        .find_map(|line| line.split("worker=").nth(1).map(str::to_owned))
+        .expect("the helper starts a worker");
+    let proc = Path::new("/proc").join(pid.trim());
+    assert!(proc.exists());
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    wait_for("the worker outlives its parent", || {
+        // Whoever reaps orphans here may be slow: a zombie runs nothing any more.
+        fs::read_to_string(proc.join("stat")).map_or(true, |stat| stat.contains(") Z"))
+    });
+}
+
+#[test]
+#[ignore = "the parent of the test above, killed by it"]
+fn helper_parent() {
+    let mut backend = backend();
+    load(&mut backend, "sum").unwrap();
+    println!("\nworker={}", backend.worker_pid(&Owner::Operator).unwrap());
+    sleep(Duration::from_secs(60));
+}

@@ -1,0 +1,34 @@
+//! Models, tensors and the way of one compute: a bounded queue and one lane per device, a [`Backend`]
+//! behind the lane, and the account that says who pays for the device's time.
+//!
+//! [`Options`] -> [`Service::run`] -> [`Handle`]. The device pulls: callers put an entry into the queue of
+//! the model's device and wait; the lane thread takes the next live entry, and no tokio worker ever blocks
+//! on a model.
+
+mod account;
+mod backend;
+mod compute;
+mod device;
+mod handle;
+mod lane;
+mod model;
+mod queue;
+mod registry;
+mod service;
+mod slot;
+mod tensor;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+pub use account::{Account, ChargeMeter};
+pub use backend::{
+    Backend, BackendError, Batch, BatchEntry, BatchOutput, DeviceControl, Loaded, MAX_NAME, MAX_PORTS,
+};
+pub use compute::{ComputeError, ComputeRequest, Computed};
+pub use handle::{DeviceStatus, Handle, ModelStatus, Status};
+pub use model::{Dim, Engine, ModelError, ModelKey, ModelSource, ModelSpec, Owner, Port, Signature};
+pub use registry::ModelState;
+pub use service::{DeviceOptions, Options, Service};
+pub use tensor::{DType, MAX_RANK, NamedTensor, Tensor, TensorError};

@@ -28,6 +28,11 @@ pub use response::{IntoResponse, Response};
 pub use wasmeter_guest_macros::handler;
 pub use writer::BodyWriter;
 
+/// The README's code must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[doc(hidden)]
 pub mod __private {
     pub use crate::export::serve;

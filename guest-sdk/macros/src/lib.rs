@@ -4,10 +4,8 @@ use proc_macro::{Ident, Literal, Punct, Spacing, Span, TokenStream, TokenTree};
 
 /// Makes a function the handler of this component.
 ///
-/// The function takes one [`Request`] and returns anything that implements `IntoResponse`, mostly
+/// The function takes one `Request` and returns anything that implements `IntoResponse`, mostly
 /// `wasmeter_guest::Result<Response>`. A crate has exactly one handler.
-///
-/// [`Request`]: https://docs.rs/wasmeter-guest
 #[proc_macro_attribute]
 pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
     if let Some(first) = arguments.into_iter().next() {

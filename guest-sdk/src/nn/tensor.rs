@@ -36,32 +36,42 @@ macro_rules! element {
 }
 element!(f32 => Fp32, f64 => Fp64, u8 => U8, i32 => I32, i64 => I64);
 
-/// Shapes: arrays, slices and vectors of `u32` or `usize`, e.g. `[1, 3, 224, 224]`.
+/// Shapes: `[1, 3, 224, 224]`, slices and vectors of `usize`, and what [`Tensor::dimensions`] gives.
 pub trait Dimensions {
     /// The sizes, outermost first; `None` if one does not fit in 32 bits.
     fn sizes(self) -> Option<Vec<u32>>;
 }
 
-macro_rules! dimensions {
-    ($($number:ty),*) => {$(
-        impl<const N: usize> Dimensions for [$number; N] {
-            fn sizes(self) -> Option<Vec<u32>> {
-                self.as_slice().sizes()
-            }
-        }
-        impl Dimensions for &[$number] {
-            fn sizes(self) -> Option<Vec<u32>> {
-                self.iter().map(|&size| u32::try_from(size).ok()).collect()
-            }
-        }
-        impl Dimensions for Vec<$number> {
-            fn sizes(self) -> Option<Vec<u32>> {
-                self.as_slice().sizes()
-            }
-        }
-    )*};
+// Arrays of one type only: so a literal needs no suffix.
+impl<const N: usize> Dimensions for [usize; N] {
+    fn sizes(self) -> Option<Vec<u32>> {
+        self.as_slice().sizes()
+    }
 }
-dimensions!(u32, usize);
+
+impl Dimensions for &[usize] {
+    fn sizes(self) -> Option<Vec<u32>> {
+        self.iter().map(|&size| u32::try_from(size).ok()).collect()
+    }
+}
+
+impl Dimensions for Vec<usize> {
+    fn sizes(self) -> Option<Vec<u32>> {
+        self.as_slice().sizes()
+    }
+}
+
+impl Dimensions for &[u32] {
+    fn sizes(self) -> Option<Vec<u32>> {
+        Some(self.to_vec())
+    }
+}
+
+impl Dimensions for Vec<u32> {
+    fn sizes(self) -> Option<Vec<u32>> {
+        Some(self)
+    }
+}
 
 /// Bytes of one element.
 fn size_of_type(ty: TensorType) -> usize {
@@ -193,7 +203,7 @@ mod tests {
 
     #[test]
     fn values_come_back() {
-        let tensor = Tensor::i64([2usize, 2], &[1, -1, i64::MAX, 0]);
+        let tensor = Tensor::i64([2, 2], &[1, -1, i64::MAX, 0]);
         assert_eq!(tensor.dimensions(), [2, 2]);
         assert_eq!(tensor.data().len(), 32);
         assert_eq!(tensor.values::<i64>(), Ok(vec![1, -1, i64::MAX, 0]));
@@ -203,13 +213,13 @@ mod tests {
 
     #[test]
     fn shape_and_data_must_agree() {
-        let error = Tensor::f32([2u32, 2], &[0.0; 3]).into_parts("x").expect_err("short");
+        let error = Tensor::f32([2, 2], &[0.0; 3]).into_parts("x").expect_err("short");
         assert_eq!(error.code(), ErrorCode::InvalidArgument);
         assert_eq!(error.message(), "input \"x\" has 12 bytes, which is not the size of [2, 2] in FP32");
-        let huge = Tensor::u8([u32::MAX, u32::MAX, u32::MAX], &[]);
+        let huge = Tensor::u8(vec![u32::MAX; 3], &[]);
         assert!(huge.into_parts("x").is_err());
         let beyond = Tensor::u8([1usize << 40], &[]);
         assert!(beyond.into_parts("x").is_err());
-        assert!(Tensor::u8([0u32, 4], &[]).into_parts("x").is_ok());
+        assert!(Tensor::u8([0, 4], &[]).into_parts("x").is_ok());
     }
 }

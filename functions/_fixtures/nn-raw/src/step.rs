@@ -37,7 +37,7 @@ pub(crate) fn describe(outputs: &[(String, Tensor)]) -> Value {
         let mut described = json!({
             "name": name,
             "dimensions": tensor.dimensions(),
-            "type": nn::Tensor::raw([0u32; 1], tensor.ty(), Vec::new()).type_name(),
+            "type": nn::Tensor::raw([0], tensor.ty(), Vec::new()).type_name(),
             "bytes": data.len(),
         });
         if matches!(tensor.ty(), TensorType::Fp32) {

@@ -1,0 +1,145 @@
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::Deserialize;
+use wasmeter_types::FunctionName;
+
+use super::connect::TenantConnect;
+use super::output::{Output, count, facts, size, table, talk, time};
+
+#[derive(clap::Subcommand)]
+pub(crate) enum FunctionsCommand {
+    /// List the tenant's functions
+    List(ListArgs),
+    /// Show one function with its revisions
+    Show(ShowArgs),
+    /// Remove a function with its revisions
+    Rm(RemoveArgs),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    connect: TenantConnect,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ShowArgs {
+    /// The function
+    function: FunctionName,
+    #[command(flatten)]
+    connect: TenantConnect,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct RemoveArgs {
+    /// The function
+    function: FunctionName,
+    #[command(flatten)]
+    connect: TenantConnect,
+}
+
+#[derive(Deserialize)]
+struct List {
+    functions: Vec<Function>,
+}
+
+#[derive(Deserialize)]
+struct Function {
+    function: String,
+    url: String,
+    public: bool,
+    live: Option<String>,
+    revisions: u64,
+    updated: String,
+    #[serde(default)]
+    aliases: BTreeMap<String, String>,
+    revision: Option<Revision>,
+}
+
+#[derive(Deserialize)]
+struct Revision {
+    digest: String,
+    size: u64,
+    imports: Vec<String>,
+    exports: Vec<String>,
+    models: Vec<String>,
+    limits: Limits,
+}
+
+#[derive(Deserialize)]
+struct Limits {
+    memory: u64,
+    fuel: u64,
+    deadline_ms: u64,
+    concurrency: u64,
+}
+
+pub(crate) fn run(command: &FunctionsCommand) -> Result<()> {
+    match command {
+        FunctionsCommand::List(args) => {
+            let (client, tenant) = args.connect.client()?;
+            args.output.show(client.get(&format!("/api/v1/tenants/{tenant}/functions"))?, list)
+        }
+        FunctionsCommand::Show(args) => {
+            let (client, tenant) = args.connect.client()?;
+            let path = format!("/api/v1/tenants/{tenant}/functions/{}", args.function);
+            args.output.show(client.get(&path)?, show)
+        }
+        FunctionsCommand::Rm(args) => {
+            let (client, tenant) = args.connect.client()?;
+            client.delete(&format!("/api/v1/tenants/{tenant}/functions/{}", args.function))?;
+            talk(&format!("removed {} of {tenant}", args.function));
+            Ok(())
+        }
+    }
+}
+
+fn trigger(public: bool) -> String {
+    if public { "public" } else { "token" }.to_owned()
+}
+
+fn list(list: List) -> String {
+    let row = |f: Function| {
+        let live = f.live.unwrap_or_default();
+        vec![f.function, trigger(f.public), live, count(f.revisions), f.updated, f.url]
+    };
+    let rows: Vec<_> = list.functions.into_iter().map(row).collect();
+    table(&["function", "trigger", "live", "revisions>", "updated", "url"], &rows)
+}
+
+fn show(f: Function) -> String {
+    let aliases: Vec<_> =
+        f.aliases.iter().map(|(alias, revision)| format!("{alias} -> {revision}")).collect();
+    let mut lines = vec![
+        ("function", f.function),
+        ("url", f.url),
+        ("trigger", trigger(f.public)),
+        ("revisions", count(f.revisions)),
+        ("aliases", aliases.join(", ")),
+        ("updated", f.updated),
+    ];
+    if let Some(r) = f.revision {
+        let l = r.limits;
+        let limits = format!(
+            "memory {}, fuel {}, deadline {}, concurrency {}",
+            wasmeter_types::ByteSize(l.memory),
+            count(l.fuel),
+            time(l.deadline_ms.saturating_mul(1_000_000)),
+            l.concurrency
+        );
+        lines.extend([
+            ("digest", r.digest),
+            ("size", size(r.size)),
+            ("models", r.models.join(", ")),
+            ("limits", limits),
+            ("imports", r.imports.join(", ")),
+            ("exports", r.exports.join(", ")),
+        ]);
+    }
+    facts(&lines)
+}

@@ -1,0 +1,172 @@
+//! The command line: data on stdout, talk on stderr.
+
+mod bill;
+mod billing;
+mod build;
+mod client;
+mod completions;
+mod connect;
+mod deploy;
+mod functions;
+mod invoke;
+mod logs;
+mod models;
+mod new;
+mod output;
+mod project;
+mod receipts;
+pub(crate) mod serve;
+mod tenants;
+mod token;
+mod upload;
+mod usage;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+
+pub(crate) use serve::ServeArgs;
+
+/// Functions that call models, metered to the call.
+#[derive(Parser)]
+#[command(name = "wasmeter", version, propagate_version = false, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Everything that the binary does.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run the server
+    Serve(Box<ServeArgs>),
+    /// Make a new function
+    New(new::NewArgs),
+    /// Build a function to a component
+    Build(build::BuildArgs),
+    /// Build and deploy a function
+    Deploy(deploy::DeployArgs),
+    /// Call a function and show what it cost
+    Invoke(invoke::InvokeArgs),
+    /// Show what a function wrote
+    Logs(logs::LogsArgs),
+    /// List, show and remove functions
+    #[command(subcommand)]
+    Functions(functions::FunctionsCommand),
+    /// Push, list, show and remove models
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
+    /// List, create and remove tenants (operator)
+    #[command(subcommand)]
+    Tenants(tenants::TenantsCommand),
+    /// Show what was used
+    Usage(usage::UsageArgs),
+    /// Show the bill at list price
+    Bill(bill::BillArgs),
+    /// Show the receipts of invocations
+    Receipts(receipts::ReceiptsArgs),
+    /// Make a token that allows less
+    Token(token::TokenArgs),
+    /// Print the completions of a shell
+    Completions(completions::CompletionsArgs),
+    /// Run the billing process
+    #[command(disable_help_flag = true)]
+    Billing(Passed),
+    /// The confined compiler; the server starts it
+    #[command(hide = true, disable_help_flag = true)]
+    Compile(Passed),
+    /// The process of a device; the server starts it
+    #[command(hide = true, disable_help_flag = true)]
+    DeviceWorker(Passed),
+}
+
+/// Arguments that another program reads.
+#[derive(clap::Args)]
+pub(crate) struct Passed {
+    /// Passed on as they are
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) args: Vec<OsString>,
+}
+
+/// Runs a command of the client. The server's own are wired in `main`.
+pub(crate) fn run(command: Command) -> Result<ExitCode> {
+    let done = match command {
+        Command::New(args) => new::run(&args),
+        Command::Build(args) => build::run(&args),
+        Command::Deploy(args) => deploy::run(&args),
+        Command::Invoke(args) => return quiet_pipe(invoke::run(&args)),
+        Command::Logs(args) => logs::run(&args),
+        Command::Functions(command) => functions::run(&command),
+        Command::Models(command) => models::run(&command),
+        Command::Tenants(command) => tenants::run(&command),
+        Command::Usage(args) => usage::run(&args),
+        Command::Bill(args) => bill::run(&args),
+        Command::Receipts(args) => receipts::run(&args),
+        Command::Token(args) => token::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Billing(passed) => billing::run(&passed.args),
+        Command::Serve(_) | Command::Compile(_) | Command::DeviceWorker(_) => {
+            bail!("this command is the server's own")
+        }
+    };
+    quiet_pipe(done.map(|()| ExitCode::SUCCESS))
+}
+
+/// A reader that has seen enough (`wasmeter receipts | head`) is not an error.
+fn quiet_pipe(done: Result<ExitCode>) -> Result<ExitCode> {
+    match done {
+        Err(error) if output::is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn help(command: &mut clap::Command, path: &str, text: &mut String) {
+        text.push_str(&format!("$ {path} -h\n"));
+        for line in command.render_help().to_string().lines() {
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text.push('\n');
+        for sub in command.get_subcommands_mut().filter(|c| !c.is_hide_set()) {
+            let path = format!("{path} {}", sub.get_name());
+            help(sub, &path, text);
+        }
+    }
+
+    /// Write the file anew with `WASMETER_WRITE_GOLDEN=1` and look at the difference.
+    #[test]
+    fn golden_help() {
+        let mut command = Cli::command();
+        command.build();
+        let mut text = String::new();
+        help(&mut command, "wasmeter", &mut text);
+        if std::env::var_os("WASMETER_WRITE_GOLDEN").is_some() {
+            return std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/help.txt"), text).unwrap();
+        }
+        let golden = include_str!("help.txt");
+        let other = text.lines().zip(golden.lines()).find(|(new, old)| new != old);
+        assert!(text == golden, "the help differs from help.txt, first in {other:?}");
+    }
+
+    #[test]
+    fn the_declarations_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_of_other_programs_pass_through() {
+        let cli = Cli::try_parse_from(["wasmeter", "device-worker", "--fd", "3", "--help"]).unwrap();
+        let Command::DeviceWorker(passed) = cli.command else { panic!("another command") };
+        assert_eq!(passed.args, ["--fd", "3", "--help"]);
+        assert!(Cli::try_parse_from(["wasmeter", "deploy", "--name", "../x"]).is_err());
+        assert!(Cli::try_parse_from(["wasmeter", "serve", "--listen", "nowhere"]).is_err());
+    }
+}

@@ -1,0 +1,97 @@
+use std::io::{BufRead as _, BufReader};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use wasmeter_types::InvocationId;
+use wasmeter_usage::UsageRecord;
+
+use super::client::query;
+use super::connect::TenantConnect;
+use super::output::{Output, count, data, facts, time};
+use super::usage::Window;
+
+#[derive(clap::Args)]
+pub(crate) struct ReceiptsArgs {
+    /// Only this invocation
+    #[arg(conflicts_with_all = ["from", "to"])]
+    invocation: Option<InvocationId>,
+    #[command(flatten)]
+    window: Window,
+    #[command(flatten)]
+    connect: TenantConnect,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Deserialize)]
+struct Receipt {
+    invocation: String,
+    entry: u64,
+    cost: String,
+    record: UsageRecord,
+}
+
+pub(crate) fn run(args: &ReceiptsArgs) -> Result<()> {
+    let (client, tenant) = args.connect.client()?;
+    let path = format!("/api/v1/tenants/{tenant}/receipts");
+    if let Some(invocation) = args.invocation {
+        return args.output.show(client.get(&format!("{path}/{invocation}"))?, one);
+    }
+    let query = query(&[("from", args.window.from.as_deref()), ("to", args.window.to.as_deref())]);
+    for line in BufReader::new(client.get_stream(&format!("{path}{query}"))?).lines() {
+        let line = line.context("the list broke off: it is not complete")?;
+        if args.output.is_json() {
+            data(&format!("{line}\n"))?;
+            continue;
+        }
+        let value: serde_json::Value = serde_json::from_str(&line).context("a line of the list")?;
+        // A line without `invocation` is not about one.
+        if value.get("invocation").is_some() {
+            data(&row(&serde_json::from_value(value).context("a receipt")?))?;
+        }
+    }
+    Ok(())
+}
+
+fn device_ns(record: &UsageRecord) -> u64 {
+    record.models.iter().map(|m| m.device_ns).sum()
+}
+
+fn row(receipt: &Receipt) -> String {
+    let record = &receipt.record;
+    format!(
+        "{}  {:<20}  {:>3}  {:<12}  {:>16} fuel  {:>11}  {}\n",
+        receipt.invocation,
+        record.function.as_deref().unwrap_or("-"),
+        record.status,
+        outcome(record),
+        count(record.fuel),
+        time(device_ns(record)),
+        receipt.cost
+    )
+}
+
+fn outcome(record: &UsageRecord) -> String {
+    let word = serde_json::to_value(record.outcome).ok();
+    word.as_ref().and_then(|w| w.as_str()).unwrap_or_default().to_owned()
+}
+
+fn one(receipt: Receipt) -> String {
+    let record = &receipt.record;
+    let function = record.function.as_deref().unwrap_or("-");
+    let models = record.models.iter().map(|m| {
+        format!("{}@{} on {}: {} computes, {}", m.model, m.version, m.device, m.computes, time(m.device_ns))
+    });
+    facts(&[
+        ("invocation", receipt.invocation.clone()),
+        ("entry", receipt.entry.to_string()),
+        ("function", format!("{function} {}", record.revision.as_deref().unwrap_or_default())),
+        ("outcome", format!("{} (HTTP {})", outcome(record), record.status)),
+        ("took", time(record.end_ns.saturating_sub(record.start_ns))),
+        ("fuel", format!("{} (schedule {})", count(record.fuel), record.fuel_schedule)),
+        ("models", models.collect::<Vec<_>>().join("; ")),
+        ("bytes", format!("{} in, {} out", count(record.ingress_bytes), count(record.egress_bytes))),
+        ("cost", receipt.cost.clone()),
+        ("price book", record.price_book.clone()),
+    ])
+}

@@ -1,0 +1,167 @@
+//! What each crate asks of the others, answered.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::broadcast;
+use wasmeter_catalog::{Catalog, Revision};
+use wasmeter_control::{Checked, Deployer, Ledger, Logs};
+use wasmeter_inference::ModelKey;
+use wasmeter_metering::{BillingClient, BillingError, Spool};
+use wasmeter_nn::Resolver;
+use wasmeter_runtime::{LoadError, Loader, LogHub, RecordError, Recorder};
+use wasmeter_types::{Error, ErrorKind, FunctionManifest, FunctionName, TenantName};
+use wasmeter_usage::wire::{Call, Reply};
+use wasmeter_usage::{PriceSheet, UsageRecord};
+
+/// Usage into the spool, priced by the sheet that billing gave last.
+pub(crate) struct SpoolRecorder {
+    pub(crate) spool: Spool,
+    pub(crate) billing: BillingClient,
+}
+
+#[async_trait]
+impl Recorder for SpoolRecorder {
+    fn prices(&self) -> Option<Arc<PriceSheet>> {
+        self.billing.prices()
+    }
+
+    fn accepting(&self) -> bool {
+        // Without a price sheet a record could not be booked: billing was never reached on this machine.
+        self.spool.accepting() && self.billing.prices().is_some()
+    }
+
+    async fn record(&self, record: &UsageRecord) -> Result<(), RecordError> {
+        self.spool.append_durably(record).await.map(drop).map_err(|e| RecordError(e.to_string()))
+    }
+}
+
+/// The highest version of an operator model.
+pub(crate) struct LatestModel(pub(crate) Catalog);
+
+impl Resolver for LatestModel {
+    fn resolve(&self, name: &str) -> Option<ModelKey> {
+        let snapshot = self.0.snapshot();
+        let version = snapshot.model(name, None)?;
+        Some(ModelKey::operator(name, version.version))
+    }
+}
+
+/// Uploads through the loader.
+pub(crate) struct ComponentDeployer {
+    pub(crate) loader: Loader,
+    pub(crate) catalog: Catalog,
+    pub(crate) logs: LogHub,
+}
+
+#[async_trait]
+impl Deployer for ComponentDeployer {
+    async fn check(
+        &self,
+        _tenant: &TenantName,
+        component: Bytes,
+        manifest: &FunctionManifest,
+    ) -> Result<Checked, Error> {
+        let snapshot = self.catalog.snapshot();
+        if let Some(model) = manifest.models.allow.iter().find(|m| snapshot.model(m.as_str(), None).is_none())
+        {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "[models] allow names {model}, which is not on this host: `wasmeter models list` shows what is"
+                ),
+            ));
+        }
+        match self.loader.inspect(&component).await {
+            Ok(found) => Ok(Checked { imports: found.imports, exports: found.exports }),
+            Err(LoadError::Refused(reason)) => Err(Error::new(ErrorKind::Invalid, reason)),
+            Err(error) => {
+                tracing::error!(%error, "an upload could not be checked");
+                Err(Error::internal())
+            }
+        }
+    }
+
+    fn forget(&self, tenant: &TenantName, function: &FunctionName, revisions: &[Arc<Revision>]) {
+        self.logs.forget(tenant, function);
+        let snapshot = self.catalog.snapshot();
+        for revision in revisions {
+            let in_use =
+                snapshot.tenants.keys().any(|t| snapshot.uses_component(t.as_str(), &revision.digest));
+            if !in_use {
+                self.loader.forget(&revision.digest);
+            }
+        }
+    }
+}
+
+/// The way to billing.
+pub(crate) struct BillingLedger(pub(crate) BillingClient);
+
+#[async_trait]
+impl Ledger for BillingLedger {
+    async fn call(&self, call: Call) -> Result<Reply, Error> {
+        self.0.call(call).await.map_err(|error| match error {
+            BillingError::Unavailable(_) => Error::new(
+                ErrorKind::Unavailable,
+                "billing does not answer; nothing is lost, ask again in a moment",
+            ),
+            error => {
+                tracing::error!(%error, "a question to billing failed");
+                Error::internal()
+            }
+        })
+    }
+
+    fn prices(&self) -> Option<PriceSheet> {
+        self.0.prices().map(|p| PriceSheet::clone(&p))
+    }
+}
+
+/// What guests wrote.
+pub(crate) struct GuestLogs(pub(crate) LogHub);
+
+fn line(line: &wasmeter_runtime::LogLine) -> wasmeter_control::LogLine {
+    let stream = match line.stream {
+        wasmeter_runtime::LogStream::Stdout => wasmeter_control::LogStream::Stdout,
+        wasmeter_runtime::LogStream::Stderr => wasmeter_control::LogStream::Stderr,
+        wasmeter_runtime::LogStream::Platform => wasmeter_control::LogStream::Platform,
+    };
+    wasmeter_control::LogLine {
+        time_ns: line.time_ns,
+        invocation: Some(line.invocation),
+        stream,
+        text: line.text.clone(),
+    }
+}
+
+impl Logs for GuestLogs {
+    fn tail(&self, tenant: &TenantName, function: &FunctionName) -> Vec<wasmeter_control::LogLine> {
+        self.0.tail(tenant, function).iter().map(|l| line(l)).collect()
+    }
+
+    fn follow(
+        &self,
+        tenant: &TenantName,
+        function: &FunctionName,
+    ) -> (Vec<wasmeter_control::LogLine>, broadcast::Receiver<wasmeter_control::LogLine>) {
+        let (kept, mut lines) = self.0.follow(tenant, function);
+        let (sender, receiver) = broadcast::channel(256);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    next = lines.recv() => match next {
+                        Ok(next) => if sender.send(line(&next)).is_err() {
+                            return;
+                        },
+                        Err(broadcast::error::RecvError::Lagged(_)) => {}
+                        Err(broadcast::error::RecvError::Closed) => return,
+                    },
+                    () = sender.closed() => return,
+                }
+            }
+        });
+        (kept.iter().map(|l| line(l)).collect(), receiver)
+    }
+}

@@ -1,0 +1,225 @@
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use serde::Deserialize;
+use wasmeter_metering::Durability;
+use wasmeter_types::WallTime;
+
+/// `wasmeter-server.toml`. Every key has a default, so that no file at all is a working single machine.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Config {
+    pub(crate) server: Server,
+    pub(crate) admission: Admission,
+    pub(crate) engines: Engines,
+    pub(crate) billing: Billing,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Server {
+    /// The data directory.
+    pub(crate) data: PathBuf,
+    /// The public listener.
+    pub(crate) listen: SocketAddr,
+    /// The admin listener.
+    pub(crate) admin_listen: SocketAddr,
+    /// Whether a non-loopback address may be served without TLS.
+    pub(crate) insecure: bool,
+    /// `process` or `power`.
+    pub(crate) durability: DurabilityLevel,
+    /// How long a shutdown waits for what runs.
+    pub(crate) drain_timeout: WallTime,
+    /// Connections at one time.
+    pub(crate) connections: usize,
+}
+
+/// What a usage record survives before its answer is released.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DurabilityLevel {
+    /// The death of every process.
+    Process,
+    /// A power cut.
+    Power,
+}
+
+impl From<DurabilityLevel> for Durability {
+    fn from(level: DurabilityLevel) -> Self {
+        match level {
+            DurabilityLevel::Process => Durability::Process,
+            DurabilityLevel::Power => Durability::Power,
+        }
+    }
+}
+
+/// `[admission]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Admission {
+    /// Invocations in flight on this host.
+    pub(crate) in_flight: usize,
+    /// The part of them that one tenant may hold.
+    pub(crate) tenant_percent: usize,
+}
+
+/// `[engines]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Engines {
+    /// Path of libonnxruntime.so; searched for if absent.
+    pub(crate) onnxruntime: Option<PathBuf>,
+    /// Threads of one run on `cpu:0`; 0 is one for each processor.
+    pub(crate) threads: u16,
+}
+
+/// `[billing]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Billing {
+    /// The price book; the built-in one if absent.
+    pub(crate) prices: Option<PathBuf>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from(".wasmeter"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
+            insecure: false,
+            durability: DurabilityLevel::Process,
+            drain_timeout: WallTime(Duration::from_secs(30)),
+            connections: 4096,
+        }
+    }
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self { in_flight: 1024, tenant_percent: 75 }
+    }
+}
+
+/// Names that no environment of the host may have: the keys of money belong to billing alone.
+const MONEY_NAMES: [&str; 4] = ["STRIPE_API_KEY", "STRIPE_SECRET_KEY", "STRIPE_KEY", "STRIPE_WEBHOOK_SECRET"];
+/// Prefixes of Stripe's secret, restricted and webhook keys (Stripe docs, "API keys").
+const MONEY_PREFIXES: [&str; 5] = ["sk_live_", "sk_test_", "rk_live_", "rk_test_", "whsec_"];
+
+impl Config {
+    /// The file, with `WASMETER_<SECTION>__<KEY>` of the environment over it.
+    pub(crate) fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> anyhow::Result<Self> {
+        let text = match file {
+            Some(path) => std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the configuration {}", path.display()))?,
+            None => String::new(),
+        };
+        let mut table: toml::Table = text.parse().context("the configuration is not TOML")?;
+        for (name, value) in env {
+            let Some((section, key)) = name.strip_prefix("WASMETER_").and_then(|n| n.split_once("__")) else {
+                continue;
+            };
+            let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase().replace('_', "-"));
+            let entry = table.entry(section.clone()).or_insert_with(|| toml::Table::new().into());
+            let Some(entry) = entry.as_table_mut() else {
+                bail!("{section} is not a section of the configuration")
+            };
+            entry.insert(key, scalar(value));
+        }
+        toml::Value::Table(table).try_into().context("the configuration is not valid")
+    }
+
+    /// Everything that can be told before the first port opens.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        for (what, address) in [("listen", self.server.listen), ("admin-listen", self.server.admin_listen)] {
+            ensure!(
+                address.ip().is_loopback() || self.server.insecure,
+                "server.{what} is {address}, which is not loopback, and there is no TLS: put a TLS proxy in front and say --insecure"
+            );
+        }
+        ensure!((1..=100_000).contains(&self.admission.in_flight), "admission.in-flight must be 1 to 100000");
+        ensure!(
+            (1..=100).contains(&self.admission.tenant_percent),
+            "admission.tenant-percent must be 1 to 100"
+        );
+        ensure!(
+            (1..=1_000_000).contains(&self.server.connections),
+            "server.connections must be 1 to 1000000"
+        );
+        if let Some(prices) = &self.billing.prices {
+            ensure!(prices.is_file(), "billing.prices {} is not a file", prices.display());
+        }
+        Ok(())
+    }
+}
+
+/// As TOML would read it, or a plain text.
+fn scalar(value: String) -> toml::Value {
+    let parsed: Result<toml::Table, _> = format!("v = {value}").parse();
+    match parsed.ok().and_then(|mut t| t.remove("v")) {
+        Some(v @ (toml::Value::Integer(_) | toml::Value::Boolean(_))) => v,
+        _ => toml::Value::String(value),
+    }
+}
+
+/// Refuses an environment that holds a key of money: a guest's way into this process must not be a way to it.
+pub(crate) fn refuse_money(env: impl Iterator<Item = (String, String)>) -> anyhow::Result<()> {
+    for (name, value) in env {
+        ensure!(
+            !MONEY_NAMES.contains(&name.as_str()) && !MONEY_PREFIXES.iter().any(|p| value.starts_with(p)),
+            "the environment variable {name} holds a key of money: unset it, the host must never have one"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, env: &[(&str, &str)]) -> anyhow::Result<Config> {
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("c.toml");
+        std::fs::write(&file, text)?;
+        Config::load(Some(&file), env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+    }
+
+    #[test]
+    fn environment_over_file_over_defaults() {
+        let config = load(
+            "[server]\nlisten = \"127.0.0.1:1\"\nadmin-listen = \"127.0.0.1:2\"",
+            &[
+                ("WASMETER_SERVER__LISTEN", "127.0.0.1:3"),
+                ("WASMETER_ADMISSION__IN_FLIGHT", "7"),
+                ("WASMETER_URL", "x"),
+            ],
+        );
+        let config = config.unwrap();
+        assert_eq!(config.server.listen.port(), 3);
+        assert_eq!(config.server.admin_listen.port(), 2);
+        assert_eq!(config.admission.in_flight, 7);
+        config.check().unwrap();
+    }
+
+    #[test]
+    fn errors_say_what_and_which() {
+        let error = |text: &str| format!("{:#}", load(text, &[]).and_then(|c| c.check()).unwrap_err());
+        assert!(error("[server]\ncolour = 1").contains("colour"));
+        assert!(error("[server]\nlisten = \"0.0.0.0:80\"").contains("server.listen is 0.0.0.0:80"));
+        assert!(error("[admission]\nin-flight = 0").contains("admission.in-flight"));
+    }
+
+    #[test]
+    fn no_key_of_money_in_the_host() {
+        let check = |k: &str, v: &str| refuse_money([(k.to_owned(), v.to_owned())].into_iter());
+        assert!(check("STRIPE_API_KEY", "x").is_err());
+        assert!(check("ANY", "sk_test_1").is_err());
+        assert!(check("PATH", "/bin").is_ok());
+    }
+}

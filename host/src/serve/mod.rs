@@ -1,0 +1,299 @@
+//! `wasmeter serve`: puts the crates together, runs them, and takes them down in order.
+
+mod adapters;
+mod billing;
+mod config;
+mod models;
+mod telemetry;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use wasmeter_admission::{Gate, GateOptions, Grant, Scope, Scopes, TokenKeys};
+use wasmeter_catalog::{BlobStore, Catalog};
+use wasmeter_device::{WorkerBackend, WorkerOptions};
+use wasmeter_inference::{DeviceOptions, Service};
+use wasmeter_ingress::{AdminDeps, ControlService, Readiness, ServerOptions};
+use wasmeter_metering::{BillingClient, BillingOptions, Shipper, Spool, SpoolOptions};
+use wasmeter_runtime::{
+    ArtifactCache, CompileOptions, Compiler, Invoker, InvokerOptions, Loader, LogHub, PoolOptions,
+    host_engine,
+};
+use wasmeter_store::{DataDir, FsBlobStore, OperatorModels, SqliteEventLog};
+use wasmeter_types::TenantName;
+
+use config::{Config, DurabilityLevel};
+
+use crate::cli::serve::{DurabilityArg, ServeArgs};
+
+/// A predecessor that drains may hold the data directory this long.
+const LOCK_WAIT: Duration = Duration::from_secs(40);
+/// Life of the token files.
+const TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a start waits for billing before it goes on without.
+const BILLING_WAIT: Duration = Duration::from_secs(10);
+/// How long a shutdown waits until billing has all usage; the rest ships at the next start.
+const FLUSH_WAIT: Duration = Duration::from_secs(5);
+
+/// Runs the host until a signal.
+pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let env =
+        || std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    config::refuse_money(env())?;
+    let with_config = args.config.is_some();
+    let mut config = Config::load(args.config.as_deref(), env())?;
+    apply(args, &mut config);
+    config.check()?;
+    telemetry::init_logs();
+    let metrics = telemetry::install_metrics()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(Box::pin(serve(config, with_config, metrics)))?;
+    // A worker that is still in a host call must not hold the exit.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(code)
+}
+
+fn apply(args: ServeArgs, config: &mut Config) {
+    let ServeArgs { config: _, data, listen, admin_listen, insecure, durability, onnxruntime, drain_timeout } =
+        args;
+    let server = &mut config.server;
+    server.data = data.unwrap_or_else(|| server.data.clone());
+    server.listen = listen.unwrap_or(server.listen);
+    server.admin_listen = admin_listen.unwrap_or(server.admin_listen);
+    server.insecure |= insecure;
+    server.durability = match durability {
+        None => server.durability,
+        Some(DurabilityArg::Process) => DurabilityLevel::Process,
+        Some(DurabilityArg::Power) => DurabilityLevel::Power,
+    };
+    server.drain_timeout = drain_timeout.unwrap_or(server.drain_timeout);
+    if onnxruntime.is_some() {
+        config.engines.onnxruntime = onnxruntime;
+    }
+}
+
+async fn serve(
+    config: Config,
+    with_config: bool,
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+) -> anyhow::Result<ExitCode> {
+    let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let data = DataDir::open(&config.server.data, LOCK_WAIT)?;
+    let tokens = token_keys(&data)?;
+    let artifact_key = artifact_key(&data)?;
+    let catalog = Catalog::open(Box::new(SqliteEventLog::open(&data.catalog())?)).await?;
+    let blobs: Arc<dyn BlobStore> = Arc::new(FsBlobStore::open(&data.blobs()).context("blob store")?);
+
+    // Usage: spool, billing, the way between them.
+    let spool_options =
+        SpoolOptions { durability: config.server.durability.into(), ..SpoolOptions::default() };
+    let spool = Spool::open(&data.spool(), spool_options)?;
+    let child = billing::BillingChild {
+        data: data.ledger(),
+        socket: data.billing_socket().to_owned(),
+        prices: config.billing.prices.as_deref().map(std::path::absolute).transpose()?,
+    };
+    let billing_process = child.supervise()?;
+    let mut options = BillingOptions::new(data.billing_socket(), spool.node());
+    options.prices = Some(data.path().join("prices.json"));
+    let billing = BillingClient::new(options);
+    let shipper = Shipper::new(spool.clone(), billing.clone());
+    let shipping = shipper.handle();
+    let stop_shipping = CancellationToken::new();
+    let shipper = tokio::spawn(shipper.run(stop_shipping.clone()));
+
+    // Models.
+    let files = models::Files::new(OperatorModels::new(catalog.clone(), blobs.clone()));
+    let worker = WorkerOptions {
+        onnxruntime: config.engines.onnxruntime.clone(),
+        threads: config.engines.threads,
+        ..WorkerOptions::default()
+    };
+    let device =
+        DeviceOptions { name: "cpu:0".to_owned(), backend: Box::new(WorkerBackend::new("cpu:0", worker)) };
+    let inference = Service::new(wasmeter_inference::Options::new(vec![device], Arc::new(files.clone())));
+    let handle = inference.handle();
+    let stop_devices = CancellationToken::new();
+    let devices = tokio::spawn(inference.run(stop_devices.clone().cancelled_owned()));
+    let models = Arc::new(models::DeviceModels { catalog: catalog.clone(), files, handle: handle.clone() });
+
+    // Functions.
+    let engine = host_engine(PoolOptions {
+        instances: u32::try_from(config.admission.in_flight)?,
+        ..PoolOptions::default()
+    })?;
+    let compiler = Compiler::new(CompileOptions {
+        exe: PathBuf::from("/proc/self/exe"),
+        wall: Duration::from_secs(120),
+        parallel: 2,
+    });
+    let artifacts = ArtifactCache::open(&data.artifacts(), artifact_key, &engine)?;
+    let loader = Loader::new(&engine, compiler, artifacts, blobs.clone())?;
+    let logs = LogHub::default();
+    let invoker = Invoker::new(
+        loader.clone(),
+        handle.clone(),
+        Arc::new(adapters::LatestModel(catalog.clone())),
+        Arc::new(adapters::SpoolRecorder { spool: spool.clone(), billing: billing.clone() }),
+        logs.clone(),
+        InvokerOptions::default(),
+    );
+
+    // Addresses: everything that can fail has been tried.
+    let listener = bind(config.server.listen, "listen").await?;
+    let admin_listener = bind(config.server.admin_listen, "admin-listen").await?;
+    let base_url = format!("http://{}", listener.local_addr()?);
+    let (router, _) = wasmeter_control::router(wasmeter_control::Deps {
+        catalog: catalog.clone(),
+        blobs,
+        keys: tokens.clone(),
+        deployer: Arc::new(adapters::ComponentDeployer {
+            loader,
+            catalog: catalog.clone(),
+            logs: logs.clone(),
+        }),
+        models: models.clone(),
+        ledger: Arc::new(adapters::BillingLedger(billing.clone())),
+        logs: Arc::new(adapters::GuestLogs(logs)),
+        base_url: base_url.clone(),
+    });
+    let control =
+        ControlService::new(tower::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let answer = router.clone().oneshot(request);
+            async move { answer.await.map(|r| r.map(wasmeter_ingress::boxed)) }
+        }));
+    let gate = Gate::new(GateOptions {
+        host: config.admission.in_flight,
+        tenant_percent: config.admission.tenant_percent,
+    });
+    first_tokens(&config, with_config, &data, &catalog, &tokens).await?;
+    wasmeter_store::write_private(&data.path().join("url"), base_url.as_bytes())?;
+    let ready = Readiness::default();
+    let stop = CancellationToken::new();
+    let admin = AdminDeps {
+        metrics: Arc::new(move || {
+            metrics.run_upkeep();
+            metrics.render()
+        }),
+    };
+    let admin = tokio::spawn(wasmeter_ingress::serve_admin(admin_listener, admin, stop.clone()));
+    let server = ServerOptions {
+        connections: config.server.connections,
+        drain_timeout: config.server.drain_timeout.0,
+        ..ServerOptions::default()
+    };
+    let deps = wasmeter_ingress::Deps {
+        catalog,
+        tokens,
+        gate: gate.clone(),
+        invoker: invoker.clone(),
+        control,
+        ready: ready.clone(),
+    };
+    let public = tokio::spawn(Box::pin(wasmeter_ingress::serve(listener, deps, server, stop.clone())));
+    tracing::info!(url = base_url, data = %data.path().display(), "wasmeter is listening");
+
+    let starting = async {
+        if let Err(error) = billing.ready(BILLING_WAIT).await {
+            tracing::warn!(%error, "starting without billing; usage waits in the spool");
+        }
+        models.load_all().await;
+        ready.set(true);
+        tracing::info!("wasmeter is ready");
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = starting => {}
+        () = next(&mut signals) => {}
+    }
+
+    // Down: no new work, then what runs, then what it stands on.
+    tracing::info!("draining; a second signal ends at once");
+    ready.set(false);
+    stop.cancel();
+    let patience = config.server.drain_timeout.0;
+    let down = async {
+        let _ = public.await;
+        gate.close();
+        invoker.drain(patience).await;
+        stop_devices.cancel();
+        let _ = devices.await;
+        if let Err(error) = shipping.flush(FLUSH_WAIT).await {
+            tracing::warn!(%error, "stopping before billing has all usage");
+        }
+        stop_shipping.cancel();
+        let _ = shipper.await;
+        let _ = admin.await;
+        let _ = tokio::task::spawn_blocking(move || billing_process.end()).await;
+    };
+    tokio::select! {
+        () = down => {
+            let accounts = handle.status().devices;
+            for device in &accounts {
+                tracing::info!(device = %device.name, charged_ns = device.account.charged_ns, platform_ns = device.account.platform_ns, "device account");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        () = next(&mut signals) => {
+            let _ = spool.durable(spool.last_seq()).await;
+            Ok(ExitCode::from(130))
+        }
+    }
+}
+
+async fn next(signals: &mut (Signal, Signal)) {
+    tokio::select! {
+        _ = signals.0.recv() => {}
+        _ = signals.1.recv() => {}
+    }
+}
+
+async fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: choose another with --{what}"))
+}
+
+fn token_keys(data: &DataDir) -> anyhow::Result<TokenKeys> {
+    let path = data.keys().join("token-issuer.pk8");
+    if !path.exists() {
+        wasmeter_store::write_private(&path, &TokenKeys::generate()?)?;
+    }
+    let der = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    TokenKeys::from_pkcs8(&der).with_context(|| format!("{}", path.display()))
+}
+
+fn artifact_key(data: &DataDir) -> anyhow::Result<[u8; 32]> {
+    let key = wasmeter_store::read_or_create_secret(&data.keys().join("artifacts.key"), 32)?;
+    key.try_into().map_err(|_| anyhow::anyhow!("keys/artifacts.key does not hold 32 bytes: delete it"))
+}
+
+/// The operator's token, and on a loopback machine without configuration the tenant `dev` with its own.
+async fn first_tokens(
+    config: &Config,
+    with_config: bool,
+    data: &DataDir,
+    catalog: &Catalog,
+    tokens: &TokenKeys,
+) -> anyhow::Result<()> {
+    let grant =
+        |subject: &str, tenant, scopes| Grant { subject: subject.to_owned(), tenant, scopes, ttl: TOKEN_TTL };
+    let operator = tokens.mint(grant("operator", None, [Scope::Operator].into_iter().collect()))?;
+    wasmeter_store::write_private(&data.operator_token(), operator.as_bytes())?;
+    if with_config || !config.server.listen.ip().is_loopback() {
+        return Ok(());
+    }
+    let dev: TenantName = "dev".parse()?;
+    catalog.put_tenant(dev.clone()).await?;
+    let token = tokens.mint(grant("dev", Some(dev), Scopes::tenant()))?;
+    ensure!(!token.is_empty(), "an empty token was minted");
+    wasmeter_store::write_private(&data.dev_token(), token.as_bytes())?;
+    Ok(())
+}

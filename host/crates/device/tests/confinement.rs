@@ -1,4 +1,5 @@
 //! What a worker holds and what it cannot do, seen from outside and from inside.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not seen as tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The real engine in a real worker: types, models, bad models, bad inputs.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not seen as tests")]
 
 mod common;
 

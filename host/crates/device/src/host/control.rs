@@ -36,6 +36,7 @@ enum Measure {
     Running {
         kill: Arc<Kill>,
         stopwatch: Stopwatch,
+        killed: bool,
     },
 }
 
@@ -92,22 +93,26 @@ impl Control {
         if current.run != run {
             *current = Current { run, ..Current::default() };
         }
-        current.measure = Measure::Running { kill: Arc::clone(kill), stopwatch };
+        current.measure = Measure::Running { kill: Arc::clone(kill), stopwatch, killed: false };
     }
 
-    /// It came back after this busy time.
-    pub(super) fn returned(&self, busy_ns: u64) {
+    /// It came back after this busy time. True where the worker was killed meanwhile: its answer came first, but
+    /// it must not get another entry.
+    pub(super) fn returned(&self, busy_ns: u64) -> bool {
         let mut current = self.current.lock();
         current.before_ns = current.before_ns.saturating_add(busy_ns);
-        current.measure = Measure::Idle;
+        let measure = std::mem::take(&mut current.measure);
+        matches!(measure, Measure::Running { killed: true, .. })
     }
 }
 
 impl DeviceControl for Control {
     fn interrupt(&self, run: u64) {
-        let current = self.current.lock();
-        if let (true, Measure::Running { kill, .. }) = (current.run == run, &current.measure) {
+        let mut current = self.current.lock();
+        let same = current.run == run;
+        if let (true, Measure::Running { kill, killed, .. }) = (same, &mut current.measure) {
             kill.kill();
+            *killed = true;
         }
     }
 

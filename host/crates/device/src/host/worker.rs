@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use wasmeter_inference::{BackendError, Batch, BatchEntry, BatchOutput, Loaded, ModelKey, Signature, Tensor};
 
 use super::{
@@ -23,6 +24,9 @@ use crate::{
 /// Regions that one entry used beyond this give their pages back at once.
 const KEEP_BYTES: u64 = 4 << 20;
 
+/// How long a message may wait for room in the socket, and a probe for its answer.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
 pub(super) struct Worker {
     process: Process,
     channel: Channel,
@@ -35,6 +39,8 @@ pub(super) struct Worker {
     next_model: u32,
     cores: u16,
     out: Vec<u8>,
+    /// Killed, though its last answer came through.
+    doomed: bool,
     pub(super) sandbox: SandboxReport,
 }
 
@@ -73,6 +79,8 @@ impl Worker {
         let input = Region::create("inputs", options.input_bytes).map_err(failed)?;
         let output = Region::create("outputs", options.output_bytes).map_err(failed)?;
         let (ours, theirs) = channel::pair().map_err(failed)?;
+        // A worker that does not read must not hold the lane.
+        set_socket_timeout(&ours, Timeout::Send, Some(SEND_TIMEOUT)).map_err(|errno| failed(errno.into()))?;
         let process = Process::start(options, library, theirs, name).map_err(failed)?;
         control.started(&process.kill);
         let mut worker = Self {
@@ -86,6 +94,7 @@ impl Worker {
             next_model: 1,
             cores: options.cores(),
             out: Vec::new(),
+            doomed: false,
             sandbox: SandboxReport::default(),
         };
         let hello = ToWorker::Hello {
@@ -118,7 +127,7 @@ impl Worker {
     }
 
     pub(super) fn is_dead(&self) -> bool {
-        self.process.is_dead()
+        self.doomed || self.process.is_dead()
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -240,7 +249,7 @@ impl Worker {
             Ok(_) => Err(self.lost("it answered out of turn", stopwatch)),
             Err(Broken(why)) => Err(self.lost(&why, stopwatch)),
         };
-        control.returned(match &result {
+        self.doomed = control.returned(match &result {
             Ok((_, busy_ns)) => *busy_ns,
             Err(error) => error.busy_ns(),
         });
@@ -315,7 +324,10 @@ impl Worker {
 
     /// What the sandbox refuses, tried from inside.
     pub(super) fn probe(&mut self) -> Result<Vec<Probe>, String> {
-        let answer = self.send(&ToWorker::Probe, &[]).and_then(|()| self.receive());
+        let answer = self.send(&ToWorker::Probe, &[]).and_then(|()| {
+            self.channel.wait(SEND_TIMEOUT)?;
+            self.receive()
+        });
         match answer {
             Ok(ToHost::Probed(probes)) => Ok(probes),
             Ok(_) => Err(self.end("it answered out of turn")),
@@ -327,3 +339,7 @@ impl Worker {
 fn engine(message: String) -> BackendError {
     BackendError::Engine { message, busy_ns: 0 }
 }
+
+#[cfg(test)]
+#[path = "liar.rs"]
+mod liar;

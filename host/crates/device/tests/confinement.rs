@@ -84,15 +84,13 @@ fn the_sandbox_refuses_everything_it_should() {
 }
 
 #[test]
-fn the_engine_neither_phones_home_nor_leaves_files() {
-    let home = env::var_os("HOME").unwrap();
-    let telemetry = Path::new(&home).join(".cache/Microsoft/DeveloperTools/.onnxruntime/onnxruntime.db");
-    let modified = || fs::metadata(&telemetry).and_then(|data| data.modified()).ok();
-    let before = modified();
+fn the_engine_starts_no_telemetry() {
+    // The wheel's telemetry is a thread that lives as long as the engine's environment; a worker without models
+    // has no other reason for a second thread.
     let mut backend = backend();
-    load(&mut backend, "sum").unwrap();
-    drop(backend);
-    assert_eq!(before, modified(), "the engine has written {}", telemetry.display());
+    backend.probe_sandbox().unwrap();
+    let pid = backend.worker_pid(&Owner::Operator).unwrap();
+    assert_eq!(fs::read_dir(format!("/proc/{pid}/task")).unwrap().count(), 1);
 }
 
 #[test]

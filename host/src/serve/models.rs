@@ -11,10 +11,11 @@ use serde_json::json;
 use wasmeter_catalog::{Catalog, ModelVersion};
 use wasmeter_control::{Candidate, ModelStatus, Models};
 use wasmeter_inference::{
-    Engine, Handle, ModelError, ModelKey, ModelSource, ModelSpec, ModelState, Port, Signature,
+    BatchingOptions, Engine, Handle, ModelError, ModelKey, ModelSource, ModelSpec, ModelState, Pad, Port,
+    Signature,
 };
 use wasmeter_store::OperatorModels;
-use wasmeter_types::{Digest, Error, ErrorKind, ModelCard, ModelName};
+use wasmeter_types::{BatchingSection, Digest, Error, ErrorKind, ModelCard, ModelName, PadSection};
 
 /// Model files for the devices: those of the catalog, and those of candidates that are being checked.
 #[derive(Clone)]
@@ -85,7 +86,10 @@ impl DeviceModels {
         let mut sha256 = [0; 32];
         hex::decode_to_slice(digest.to_string(), &mut sha256).map_err(|_| Error::internal())?;
         let key = ModelKey::operator(model.as_str(), version);
-        Ok(ModelSpec { key, device: device.clone(), engine: Engine::Onnx, sha256 })
+        let BatchingSection { max_batch, max_queue_delay, pad } = card.batching.clone();
+        let pad = pad.map(|PadSection { dimension, to }| Pad { dimension, to });
+        let batching = BatchingOptions { max_batch, max_queue_delay: max_queue_delay.0, pad };
+        Ok(ModelSpec { key, device: device.clone(), engine: Engine::Onnx, sha256, batching })
     }
 }
 

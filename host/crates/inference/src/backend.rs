@@ -83,8 +83,20 @@ pub struct BatchOutput {
 pub struct Loaded {
     /// What the engine says of it.
     pub signature: Signature,
+    /// Whether entries of several callers may share a run.
+    pub batching: Batching,
     /// Busy time of the device over the load; the platform's.
     pub busy_ns: u64,
+}
+
+/// Whether a model's entries may share a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Batching {
+    /// Dimension 0 of every input and output is the same free batch dimension, and no operator couples rows:
+    /// a row's answer does not depend on the rows beside it.
+    Rows,
+    /// They may not; says why.
+    Off(String),
 }
 
 /// Why a device did not do what was asked.

@@ -24,11 +24,14 @@ mod tests;
 
 pub use account::{Account, ChargeMeter};
 pub use backend::{
-    Backend, BackendError, Batch, BatchEntry, BatchOutput, DeviceControl, Loaded, MAX_NAME, MAX_PORTS,
+    Backend, BackendError, Batch, BatchEntry, BatchOutput, Batching, DeviceControl, Loaded, MAX_NAME,
+    MAX_PORTS,
 };
 pub use compute::{ComputeError, ComputeRequest, Computed};
 pub use handle::{DeviceStatus, Handle, ModelStatus, Status};
-pub use model::{Dim, Engine, ModelError, ModelKey, ModelSource, ModelSpec, Owner, Port, Signature};
+pub use model::{
+    BatchingOptions, Dim, Engine, ModelError, ModelKey, ModelSource, ModelSpec, Owner, Pad, Port, Signature,
+};
 pub use registry::ModelState;
 pub use service::{DeviceOptions, Options, Service};
 pub use tensor::{DType, MAX_RANK, NamedTensor, Tensor, TensorError};

@@ -1,4 +1,4 @@
-use std::{fmt, fs::File, io};
+use std::{fmt, fs::File, io, time::Duration};
 
 use crate::DType;
 
@@ -81,6 +81,35 @@ pub struct ModelSpec {
     pub engine: Engine,
     /// SHA-256 of the model file. The bytes that the worker sees are checked against it.
     pub sha256: [u8; 32],
+    /// How its entries are batched, where the gate allows it.
+    pub batching: BatchingOptions,
+}
+
+/// How the entries of a model are batched; off by default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchingOptions {
+    /// The most entries, and the most rows, of a batch. 1 is off. A single entry may have more rows: it runs
+    /// alone then.
+    pub max_batch: u32,
+    /// How long a free device waits for a fuller batch.
+    pub max_queue_delay: Duration,
+    /// A dimension that is filled up, so that entries of unlike sizes fit into one batch.
+    pub pad: Option<Pad>,
+}
+
+impl Default for BatchingOptions {
+    fn default() -> Self {
+        Self { max_batch: 1, max_queue_delay: Duration::ZERO, pad: None }
+    }
+}
+
+/// Filling up of one dimension with zeros, at its end. Outputs that have the dimension are cut back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pad {
+    /// The dimension's name in the model, such as `sequence`.
+    pub dimension: String,
+    /// Sizes, rising. What is larger than the last stays as it is.
+    pub to: Vec<u32>,
 }
 
 /// One dimension of a port.

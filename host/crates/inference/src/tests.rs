@@ -22,9 +22,9 @@ use tokio::{
 use wasmeter_usage::DeviceClass;
 
 use crate::{
-    Account, Backend, BackendError, Batch, BatchOutput, ChargeMeter, ComputeError, ComputeRequest, Computed,
-    DType, DeviceControl, DeviceOptions, Dim, Engine, Handle, Loaded, ModelError, ModelKey, ModelSource,
-    ModelSpec, ModelState, NamedTensor, Options, Port, Service, Signature, Tensor,
+    Account, Backend, BackendError, Batch, BatchOutput, Batching, BatchingOptions, ChargeMeter, ComputeError,
+    ComputeRequest, Computed, DType, DeviceControl, DeviceOptions, Dim, Engine, Handle, Loaded, ModelError,
+    ModelKey, ModelSource, ModelSpec, ModelState, NamedTensor, Options, Port, Service, Signature, Tensor,
 };
 
 const LOAD_NS: u64 = 1_000;
@@ -82,7 +82,7 @@ impl Backend for Scripted {
         self.0.busy_ns.fetch_add(LOAD_NS, Ordering::SeqCst);
         let port = |name: &str| Port { name: name.into(), dtype: DType::U8, dims: Some(vec![Dim::Any]) };
         let signature = Signature { inputs: vec![port("x")], outputs: vec![port("y")] };
-        Ok(Loaded { signature, busy_ns: LOAD_NS })
+        Ok(Loaded { signature, batching: Batching::Off("scripted".into()), busy_ns: LOAD_NS })
     }
 
     fn unload(&mut self, _: &ModelKey) {}
@@ -133,7 +133,13 @@ fn key() -> ModelKey {
 
 fn spec(name: &str) -> ModelSpec {
     let key = ModelKey::operator(name, 1);
-    ModelSpec { key, device: "cpu:0".into(), engine: Engine::Onnx, sha256: [0; 32] }
+    ModelSpec {
+        key,
+        device: "cpu:0".into(),
+        engine: Engine::Onnx,
+        sha256: [0; 32],
+        batching: BatchingOptions::default(),
+    }
 }
 
 impl Bench {

@@ -13,7 +13,7 @@ pub use error::{ClientError, Error, ErrorKind, Source};
 pub use manifest::{
     BuildSection, FunctionManifest, FunctionSection, HttpSection, Limits, ManifestError, ModelsSection,
 };
-pub use model_card::{BatchingSection, CardSection, ModelCard, ModelSection};
+pub use model_card::{BatchingSection, CardSection, ModelCard, ModelSection, PadSection};
 pub use name::{AliasName, FunctionName, ModelName, NameError, TenantName};
 pub use time::unix_ns;
 pub use units::{ByteSize, ParseUnitError, WallTime};

@@ -47,11 +47,24 @@ pub struct BatchingSection {
     pub max_batch: u32,
     /// How long a device may wait for a fuller batch.
     pub max_queue_delay: WallTime,
+    /// A dimension that is filled up, so that entries of unlike sizes fit into one batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pad: Option<PadSection>,
+}
+
+/// `pad = { dimension = "sequence", to = [16, 32] }`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PadSection {
+    /// The dimension's name in the model.
+    pub dimension: String,
+    /// Sizes that it is filled up to, rising.
+    pub to: Vec<u32>,
 }
 
 impl Default for BatchingSection {
     fn default() -> Self {
-        Self { max_batch: 1, max_queue_delay: WallTime(std::time::Duration::ZERO) }
+        Self { max_batch: 1, max_queue_delay: WallTime(std::time::Duration::ZERO), pad: None }
     }
 }
 
@@ -93,7 +106,30 @@ impl ModelCard {
         if card.model.devices.is_empty() || card.model.devices.len() > 16 {
             return Err(ManifestError::new("model.devices names 1 to 16 devices, such as \"cpu:0\""));
         }
+        card.batching.check()?;
         Ok(card)
+    }
+}
+
+impl BatchingSection {
+    fn check(&self) -> Result<(), ManifestError> {
+        if !(1..=1024).contains(&self.max_batch) {
+            return Err(ManifestError::new("batching.max-batch is 1 (off) to 1024"));
+        }
+        if self.max_queue_delay.0 > std::time::Duration::from_secs(1) {
+            return Err(ManifestError::new("batching.max-queue-delay is at most 1s"));
+        }
+        let Some(pad) = &self.pad else { return Ok(()) };
+        if pad.dimension.is_empty() {
+            return Err(ManifestError::new("batching.pad.dimension names a dimension of the model"));
+        }
+        let rising = pad.to.iter().zip(pad.to.iter().skip(1)).all(|(a, b)| a < b);
+        if pad.to.is_empty() || pad.to.len() > 64 || pad.to[0] == 0 || !rising {
+            return Err(ManifestError::new(
+                "batching.pad.to lists 1 to 64 sizes above 0, each larger than the last",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -118,5 +154,21 @@ mod tests {
         assert_eq!(card("onnx", "model.onnx").unwrap().model.devices, ["cpu:0"]);
         assert!(card("onnx", "../model.onnx").is_err());
         assert!(card("tflite", "model.onnx").is_err());
+    }
+
+    #[test]
+    fn batching_is_off_by_default_and_padding_rises() {
+        let card = |batching: &str| {
+            ModelCard::from_toml(&format!(
+                "[model]\nname = \"m\"\nbackend = \"onnx\"\nfiles = [\"m.onnx\"]\n[batching]\n{batching}"
+            ))
+        };
+        assert_eq!(card("").unwrap().batching, BatchingSection::default());
+        let pad = card("pad = { dimension = \"sequence\", to = [16, 32] }").unwrap().batching.pad.unwrap();
+        assert_eq!((pad.dimension.as_str(), &pad.to[..]), ("sequence", &[16, 32][..]));
+        assert!(card("max-batch = 0").is_err());
+        assert!(card("max-queue-delay = \"2s\"").is_err());
+        assert!(card("pad = { dimension = \"sequence\", to = [32, 16] }").is_err());
+        assert!(card("pad = { dimension = \"\", to = [16] }").is_err());
     }
 }

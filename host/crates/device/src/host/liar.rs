@@ -3,7 +3,7 @@
 
 use std::{env, fs, os::fd::AsFd, os::fd::FromRawFd, path::Path, time::Duration};
 
-use wasmeter_inference::{Backend, DType, Dim, Engine, ModelSpec, Port};
+use wasmeter_inference::{Backend, BatchingOptions, DType, Dim, Engine, ModelSpec, Port};
 
 use super::*;
 use crate::host::{WorkerBackend, WorkerOptions};
@@ -89,7 +89,13 @@ fn run(backend: &mut WorkerBackend, folder: &Path) -> Result<BatchOutput, Backen
     fs::write(&file, b"bytes").unwrap();
     let sha256 = <sha2::Sha256 as sha2::Digest>::digest(b"bytes").into();
     let key = ModelKey::operator("m", 1);
-    let spec = ModelSpec { key: key.clone(), device: "cpu:0".into(), engine: Engine::Onnx, sha256 };
+    let spec = ModelSpec {
+        key: key.clone(),
+        device: "cpu:0".into(),
+        engine: Engine::Onnx,
+        sha256,
+        batching: BatchingOptions::default(),
+    };
     backend.load(&spec, fs::File::open(&file).unwrap())?;
     let inputs = vec![Tensor::new(DType::U8, vec![1], vec![1]).unwrap()];
     let entries = [BatchEntry { tenant: "dev".into(), inputs }];

@@ -8,7 +8,9 @@ use std::{
 };
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use wasmeter_inference::{BackendError, Batch, BatchEntry, BatchOutput, Loaded, ModelKey, Signature, Tensor};
+use wasmeter_inference::{
+    BackendError, Batch, BatchEntry, BatchOutput, Batching, Loaded, ModelKey, Signature, Tensor,
+};
 
 use super::{
     WorkerOptions,
@@ -175,7 +177,7 @@ impl Worker {
             Ok(ToHost::Loaded { model, signature }) if model == id => {
                 let busy_ns = stopwatch.busy_ns();
                 self.models.insert(key.clone(), Model { id, signature: signature.clone() });
-                Ok(Loaded { signature, busy_ns })
+                Ok(Loaded { signature, batching: Batching::Off("not examined".to_owned()), busy_ns })
             }
             Ok(ToHost::Refused { model, message }) if model == id => {
                 Err(BackendError::InvalidModel { message: printable(&message), busy_ns: stopwatch.busy_ns() })

@@ -10,8 +10,8 @@ use std::{
 use sha2::{Digest, Sha256};
 use wasmeter_device::{WorkerBackend, WorkerOptions, find_onnxruntime};
 use wasmeter_inference::{
-    Backend, BackendError, Batch, BatchEntry, BatchOutput, DType, Engine, Loaded, ModelKey, ModelSource,
-    ModelSpec, Tensor,
+    Backend, BackendError, Batch, BatchEntry, BatchOutput, BatchingOptions, DType, Engine, Loaded, ModelKey,
+    ModelSource, ModelSpec, Tensor,
 };
 
 /// Options for the worker program of this crate. Fails where the engine is not installed.
@@ -53,6 +53,7 @@ pub(crate) fn spec(name: &str) -> ModelSpec {
         device: "cpu:0".into(),
         engine: Engine::Onnx,
         sha256: Sha256::digest(bytes).into(),
+        batching: BatchingOptions::default(),
     }
 }
 

@@ -30,7 +30,8 @@ pub use backend::{
 pub use compute::{ComputeError, ComputeRequest, Computed};
 pub use handle::{DeviceStatus, Handle, ModelStatus, Status};
 pub use model::{
-    BatchingOptions, Dim, Engine, ModelError, ModelKey, ModelSource, ModelSpec, Owner, Pad, Port, Signature,
+    BatchingOptions, Dim, Engine, ModelError, ModelKey, ModelSource, ModelSpec, Owner, Pad, Port, Precision,
+    Signature,
 };
 pub use registry::ModelState;
 pub use service::{DeviceOptions, Options, Service};

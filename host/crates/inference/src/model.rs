@@ -52,6 +52,21 @@ impl fmt::Display for ModelKey {
 pub enum Engine {
     /// ONNX Runtime.
     Onnx,
+    /// OpenVINO, computing in this precision.
+    OpenVino(Precision),
+}
+
+/// What OpenVINO computes in. On processors with bf16 instructions its own choice is bf16, which changes answers
+/// in the third digit, so that a card has to ask for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// As the model says.
+    #[default]
+    F32,
+    /// bf16 where the device has it.
+    Bf16,
+    /// f16 where the device has it.
+    F16,
 }
 
 impl Engine {
@@ -60,6 +75,7 @@ impl Engine {
     pub const fn as_str(self) -> &'static str {
         match self {
             Engine::Onnx => "onnx",
+            Engine::OpenVino(_) => "openvino",
         }
     }
 }

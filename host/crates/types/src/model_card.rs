@@ -23,20 +23,19 @@ pub struct ModelCard {
 pub struct ModelSection {
     /// Name.
     pub name: ModelName,
-    /// Engine: `onnx`.
+    /// Engine: `onnx` or `openvino`.
     pub backend: String,
-    /// Files of the version; the first is the graph.
+    /// Files of the version; the first is the graph. An OpenVINO IR is two: `model.xml`, then `model.bin`.
     pub files: Vec<String>,
-    /// Devices it may run on, best first.
-    #[serde(default = "cpu")]
+    /// Devices it may run on, best first. Default: the processor, `cpu:0` or `openvino:CPU` by the engine.
+    #[serde(default)]
     pub devices: Vec<String>,
+    /// What OpenVINO computes in: `f32` (default), `bf16` or `f16`, the latter two where the device has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
     /// Model APIs without a token.
     #[serde(default)]
     pub public: bool,
-}
-
-fn cpu() -> Vec<String> {
-    vec!["cpu:0".to_owned()]
 }
 
 /// `[batching]`.
@@ -90,20 +89,32 @@ impl ModelCard {
     /// # Errors
     /// The place and the reason.
     pub fn from_toml(text: &str) -> Result<Self, ManifestError> {
-        let card: Self = toml::from_str(text).map_err(|e| ManifestError::new(e.to_string().trim()))?;
-        if card.model.backend != "onnx" {
-            return Err(ManifestError::new(format!(
-                "model.backend {:?} is not known: use \"onnx\"",
-                card.model.backend
-            )));
+        let mut card: Self = toml::from_str(text).map_err(|e| ManifestError::new(e.to_string().trim()))?;
+        let cpu = match card.model.backend.as_str() {
+            "onnx" => "cpu:0",
+            "openvino" => "openvino:CPU",
+            other => {
+                return Err(ManifestError::new(format!(
+                    "model.backend {other:?} is not known: use \"onnx\" or \"openvino\""
+                )));
+            }
+        };
+        if card.model.devices.is_empty() {
+            card.model.devices.push(cpu.to_owned());
         }
+        card.model.check_precision()?;
         if card.model.files.is_empty() || card.model.files.len() > 16 {
             return Err(ManifestError::new("model.files names 1 to 16 files, the graph first"));
+        }
+        if is_ir(&card.model.files[0]) && (card.model.backend != "openvino" || card.model.files.len() < 2) {
+            return Err(ManifestError::new(
+                "an OpenVINO IR needs backend = \"openvino\" and files = [\"model.xml\", \"model.bin\"]",
+            ));
         }
         if let Some(bad) = card.model.files.iter().find(|f| !is_file_name(f)) {
             return Err(ManifestError::new(format!("model.files has {bad:?}: a plain file name is needed")));
         }
-        if card.model.devices.is_empty() || card.model.devices.len() > 16 {
+        if card.model.devices.len() > 16 {
             return Err(ManifestError::new("model.devices names 1 to 16 devices, such as \"cpu:0\""));
         }
         card.batching.check()?;
@@ -133,6 +144,31 @@ impl BatchingSection {
     }
 }
 
+impl ModelSection {
+    /// Whether the graph is an OpenVINO IR, whose weights are the second file.
+    #[must_use]
+    pub fn is_ir(&self) -> bool {
+        self.files.first().is_some_and(|graph| is_ir(graph))
+    }
+
+    fn check_precision(&self) -> Result<(), ManifestError> {
+        match self.precision.as_deref() {
+            None | Some("f32") => Ok(()),
+            Some("bf16" | "f16") if self.backend == "openvino" => Ok(()),
+            Some("bf16" | "f16") => {
+                Err(ManifestError::new("model.precision is for backend = \"openvino\": leave it out"))
+            }
+            Some(other) => Err(ManifestError::new(format!(
+                "model.precision {other:?} is not known: use \"f32\", \"bf16\" or \"f16\""
+            ))),
+        }
+    }
+}
+
+fn is_ir(graph: &str) -> bool {
+    graph.ends_with(".xml")
+}
+
 /// One path segment of harmless characters.
 fn is_file_name(s: &str) -> bool {
     (1..=100).contains(&s.len())
@@ -154,6 +190,7 @@ mod tests {
         assert_eq!(card("onnx", "model.onnx").unwrap().model.devices, ["cpu:0"]);
         assert!(card("onnx", "../model.onnx").is_err());
         assert!(card("tflite", "model.onnx").is_err());
+        assert_eq!(card("openvino", "model.onnx").unwrap().model.devices, ["openvino:CPU"]);
     }
 
     #[test]
@@ -170,5 +207,19 @@ mod tests {
         assert!(card("max-queue-delay = \"2s\"").is_err());
         assert!(card("pad = { dimension = \"sequence\", to = [32, 16] }").is_err());
         assert!(card("pad = { dimension = \"\", to = [16] }").is_err());
+    }
+
+    #[test]
+    fn an_ir_is_two_files_and_precision_is_openvinos() {
+        let card = |backend: &str, rest: &str| {
+            ModelCard::from_toml(&format!("[model]\nname = \"m\"\nbackend = \"{backend}\"\n{rest}"))
+        };
+        let ir = "files = [\"model.xml\", \"model.bin\"]";
+        assert!(card("openvino", ir).unwrap().model.is_ir());
+        assert!(card("onnx", ir).is_err());
+        assert!(card("openvino", "files = [\"model.xml\"]").is_err());
+        let precise = |p: &str| format!("files = [\"model.onnx\"]\nprecision = \"{p}\"");
+        assert!(card("openvino", &precise("bf16")).is_ok() && card("onnx", &precise("f32")).is_ok());
+        assert!(card("openvino", &precise("f8")).is_err() && card("onnx", &precise("bf16")).is_err());
     }
 }

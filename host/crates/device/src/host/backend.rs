@@ -146,7 +146,11 @@ impl Backend for WorkerBackend {
     }
 
     fn load(&mut self, spec: &ModelSpec, file: File) -> Result<Loaded, BackendError> {
-        let Engine::Onnx = spec.engine;
+        if spec.engine != Engine::Onnx {
+            let message =
+                format!("device {} does not run models with backend {:?}", self.name, spec.engine.as_str());
+            return Err(BackendError::InvalidModel { message, busy_ns: 0 });
+        }
         let (limit, max) = (self.options.load_timeout, self.options.memory_limit);
         let (file, size) =
             sealed_copy(file, &spec.sha256, max).map_err(|error| BackendError::Source(error.to_string()))?;

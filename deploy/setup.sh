@@ -11,6 +11,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${WASMETER_CACHE:-$HOME/.cache/wasmeter}
 case $cache in /*) ;; *) cache=$PWD/$cache ;; esac
 export WASMETER_CACHE=$cache
+export ORT_DISABLE_TELEMETRY=1 # of the engine, should a step load it
 # shellcheck source=pins.env
 . "$here/pins.env"
 
@@ -99,15 +100,15 @@ wheel() {
   folder=$(mktemp -d "$work/wheel.XXXXXX")
   printf '%s --hash=sha256:%s\n' "$1" "$2" >"$folder.txt"
   pip download --no-deps --only-binary=:all: --require-hashes --implementation cp --python-version 311 --abi cp311 \
-    --platform "manylinux_2_28_$arch" --platform "manylinux_2_24_$arch" --dest "$folder" -r "$folder.txt"
+    --platform "manylinux_2_28_$arch" --platform "manylinux_2_24_$arch" --platform "manylinux_2_35_$arch" --dest "$folder" -r "$folder.txt"
   wheel=$(echo "$folder"/*.whl)
   # pip has checked it; once more with our own eyes, as a mirror's or a local index's rules are not ours.
   echo "$2  $wheel" | sha256sum --check --status || die "$wheel has not the SHA-256 that pins.env states for $1"
 }
 asset() { "$cache/venv/bin/python" "$here/models/assets.py" "$@" || die "step failed: assets.py $*"; }
 
-# ---- the engine ----
-engine() {
+# ---- the engines ----
+onnxruntime() {
   local arch sum k out=onnxruntime/libonnxruntime.so.$ORT_VERSION
   arch=$(uname -m)
   sum=ORT_SHA256_$arch
@@ -120,6 +121,28 @@ engine() {
   chmod 755 "$work/ort.so"
   place "$work/ort.so" "$out"
   finish onnxruntime "$k"
+}
+openvino() {
+  local arch sum k lib
+  arch=$(uname -m)
+  sum=OPENVINO_SHA256_$arch
+  [ -n "${!sum:-}" ] || die "no OpenVINO is pinned for $arch machines: add OPENVINO_SHA256_$arch to pins.env"
+  # The C interface, what it stands on, the plugins for the processor and for AUTO, the readers of ONNX and of IR.
+  local cpu=intel_cpu
+  [ "$arch" = x86_64 ] || cpu=arm_cpu
+  local libs=(
+    "libopenvino_c.so.$OPENVINO_ABI" "libopenvino.so.$OPENVINO_ABI" "libopenvino_${cpu}_plugin.so" libopenvino_auto_plugin.so
+    "libopenvino_onnx_frontend.so.$OPENVINO_ABI" "libopenvino_ir_frontend.so.$OPENVINO_ABI" libtbb.so.12
+  )
+  k=$(key "$OPENVINO_VERSION" "${!sum}" "${libs[@]}")
+  done_already openvino "$k" "${libs[@]/#/openvino/}" && return 0
+  say "OpenVINO $OPENVINO_VERSION (59 MB)"
+  wheel "openvino==$OPENVINO_VERSION" "${!sum}" "$arch"
+  mkdir "$work/openvino"
+  for lib in "${libs[@]}"; do asset extract "$wheel" "openvino/libs/$lib" "$work/openvino/$lib"; done
+  chmod 755 "$work/openvino/"*
+  place "$work/openvino" openvino
+  finish openvino "$k"
 }
 
 # ---- the models ----
@@ -164,10 +187,22 @@ build_magika() {
   asset extract "$wheel" magika/models/standard_v3_3/config.min.json "$folder/config.json"
   asset extract "$wheel" magika/config/content_types_kb.min.json "$folder/content_types.json"
 }
+build_ocr_rec() {
+  wheel "$OCR_WHEEL" "$OCR_SHA256"
+  asset extract "$wheel" rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx "$work/rec.onnx"
+  "$cache/venv/bin/python" "$here/models/ocr_rec.py" "$work/rec.onnx" "$folder/model.onnx" "$folder/keys.txt"
+}
+build_silero_vad() {
+  wheel "$SILERO_WHEEL" "$SILERO_SHA256"
+  # Of the package's files the one that both engines read and that has both sampling rates.
+  asset extract "$wheel" silero_vad/data/silero_vad_op18_ifless.onnx "$folder/model.onnx"
+}
 models() {
   model minilm "105 MB" "$MINILM_SHA256" "$MINILM_TOKENIZER_SHA256"
   model efficientnet-lite0 "18 MB" "$EFFNET_SHA256" "$IMAGENET_SHA256" "$here/models/efficientnet_lite0.py"
   model magika "3 MB" "$MAGIKA_SHA256"
+  model ocr-rec "15 MB" "$OCR_SHA256" "$here/models/ocr_rec.py"
+  model silero-vad "11 MB" "$SILERO_SHA256"
 }
 
 samples() {
@@ -200,7 +235,8 @@ cargo_tool() {
 
 system
 venv
-engine
+onnxruntime
+openvino
 models
 samples
 wasm

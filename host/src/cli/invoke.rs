@@ -98,7 +98,8 @@ fn summary(status: http::StatusCode, headers: &HeaderMap, took: Duration) {
     let took = time(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     let source = header("x-wasmeter-error-source").map(|s| format!(" (from the {s})")).unwrap_or_default();
     talk(&format!("{shown}{source} in {took}"));
-    if let Some(invocation) = header("x-wasmeter-invocation") {
+    let invocation = header("x-wasmeter-invocation");
+    if let Some(invocation) = &invocation {
         talk(&paint.dim(&format!("invocation {invocation}")));
     }
     let number = |name: &str| header(name).and_then(|v| v.parse::<u64>().ok());

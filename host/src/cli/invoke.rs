@@ -107,12 +107,15 @@ fn summary(status: http::StatusCode, headers: &HeaderMap, took: Duration) {
     figures.extend(number("x-wasmeter-fuel").map(|n| format!("fuel {}", count(n))));
     figures.extend(number("x-wasmeter-device-ns").map(|n| format!("device {}", time(n))));
     figures.extend(header("x-wasmeter-cost").map(|c| format!("cost {c}")));
-    if figures.is_empty() {
-        figures.push(
-            "no figures in the head of the answer: `wasmeter receipts <invocation>` has them".to_owned(),
-        );
+    if let (true, true, Some(invocation)) = (figures.is_empty(), status.is_success(), &invocation) {
+        // An answer that is streamed has them in its trailers.
+        figures.push(format!(
+            "its figures came too late for the head: `wasmeter receipts {invocation}` has them"
+        ));
     }
-    talk(&paint.dim(&figures.join("  ")));
+    if !figures.is_empty() {
+        talk(&paint.dim(&figures.join("  ")));
+    }
     if let Some(timing) = header("server-timing").map(|t| server_timing(&t)).filter(|t| !t.is_empty()) {
         talk(&paint.dim(&timing));
     }

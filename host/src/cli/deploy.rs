@@ -7,7 +7,7 @@ use wasmeter_types::{FunctionManifest, FunctionName, ModelName};
 
 use super::client::json;
 use super::connect::TenantConnect;
-use super::output::{Output, Paint, facts, harmless, size, talk};
+use super::output::{Output, Paint, facts, size, talk};
 use super::project::Project;
 use super::upload::Form;
 
@@ -45,8 +45,6 @@ struct Deployed {
     size: u64,
     imports: Vec<String>,
     public: bool,
-    #[serde(default)]
-    warnings: Vec<String>,
 }
 
 pub(crate) fn run(args: &DeployArgs) -> Result<()> {
@@ -65,9 +63,6 @@ pub(crate) fn run(args: &DeployArgs) -> Result<()> {
     let response = form.put(&client, &path, &format!("deploying {function}"))?;
     let created = response.status() == 201;
     args.output.show(json(response)?, |d: Deployed| {
-        for warning in &d.warnings {
-            talk(&format!("warning: {}", harmless(warning)));
-        }
         talk(&Paint::stderr().dim(&format!("try: wasmeter invoke {}", d.function)));
         let state = if created { "new" } else { "as before" };
         facts(&[

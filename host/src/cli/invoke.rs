@@ -98,7 +98,8 @@ fn summary(status: http::StatusCode, headers: &HeaderMap, took: Duration) {
     let took = time(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     let source = header("x-wasmeter-error-source").map(|s| format!(" (from the {s})")).unwrap_or_default();
     talk(&format!("{shown}{source} in {took}"));
-    if let Some(invocation) = header("x-wasmeter-invocation") {
+    let invocation = header("x-wasmeter-invocation");
+    if let Some(invocation) = &invocation {
         talk(&paint.dim(&format!("invocation {invocation}")));
     }
     let number = |name: &str| header(name).and_then(|v| v.parse::<u64>().ok());
@@ -106,12 +107,15 @@ fn summary(status: http::StatusCode, headers: &HeaderMap, took: Duration) {
     figures.extend(number("x-wasmeter-fuel").map(|n| format!("fuel {}", count(n))));
     figures.extend(number("x-wasmeter-device-ns").map(|n| format!("device {}", time(n))));
     figures.extend(header("x-wasmeter-cost").map(|c| format!("cost {c}")));
-    if figures.is_empty() {
-        figures.push(
-            "no figures in the head of the answer: `wasmeter receipts <invocation>` has them".to_owned(),
-        );
+    if let (true, true, Some(invocation)) = (figures.is_empty(), status.is_success(), &invocation) {
+        // An answer that is streamed has them in its trailers.
+        figures.push(format!(
+            "its figures came too late for the head: `wasmeter receipts {invocation}` has them"
+        ));
     }
-    talk(&paint.dim(&figures.join("  ")));
+    if !figures.is_empty() {
+        talk(&paint.dim(&figures.join("  ")));
+    }
     if let Some(timing) = header("server-timing").map(|t| server_timing(&t)).filter(|t| !t.is_empty()) {
         talk(&paint.dim(&timing));
     }

@@ -11,7 +11,7 @@ use wasmeter_inference::ModelKey;
 use wasmeter_metering::{BillingClient, BillingError, Spool};
 use wasmeter_nn::Resolver;
 use wasmeter_runtime::{LoadError, Loader, LogHub, RecordError, Recorder};
-use wasmeter_types::{Error, ErrorKind, FunctionManifest, FunctionName, TenantName};
+use wasmeter_types::{Error, ErrorKind, FunctionName, TenantName};
 use wasmeter_usage::wire::{Call, Reply};
 use wasmeter_usage::{PriceSheet, UsageRecord};
 
@@ -57,22 +57,7 @@ pub(crate) struct ComponentDeployer {
 
 #[async_trait]
 impl Deployer for ComponentDeployer {
-    async fn check(
-        &self,
-        _tenant: &TenantName,
-        component: Bytes,
-        manifest: &FunctionManifest,
-    ) -> Result<Checked, Error> {
-        let snapshot = self.catalog.snapshot();
-        if let Some(model) = manifest.models.allow.iter().find(|m| snapshot.model(m.as_str(), None).is_none())
-        {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!(
-                    "[models] allow names {model}, which is not on this host: `wasmeter models list` shows what is"
-                ),
-            ));
-        }
+    async fn check(&self, _tenant: &TenantName, component: Bytes) -> Result<Checked, Error> {
         match self.loader.inspect(&component).await {
             Ok(found) => Ok(Checked { imports: found.imports, exports: found.exports }),
             Err(LoadError::Refused(reason)) => Err(Error::new(ErrorKind::Invalid, reason)),

@@ -174,6 +174,9 @@ async fn serve(
         tenant_percent: config.admission.tenant_percent,
     });
     first_tokens(&config, with_config, &data, &catalog, &tokens).await?;
+    // The public address last: who reads it finds the other one.
+    let admin_url = format!("http://{}", admin_listener.local_addr()?);
+    wasmeter_store::write_private(&data.path().join("admin-url"), admin_url.as_bytes())?;
     wasmeter_store::write_private(&data.path().join("url"), base_url.as_bytes())?;
     let ready = Readiness::default();
     let stop = CancellationToken::new();

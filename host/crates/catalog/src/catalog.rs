@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use wasmeter_types::{FunctionName, ModelName, TenantName, unix_ns};
 
 use crate::{Event, EventLog, LogError, Snapshot};
@@ -30,13 +30,13 @@ struct Inner {
     log: Box<dyn EventLog>,
     snapshot: ArcSwap<Snapshot>,
     /// Held over validate, append and publish, so that events are validated against what they follow.
-    writer: Mutex<()>,
+    writer: Arc<Mutex<()>>,
 }
 
 /// The right to write the next event.
-pub(crate) struct Writer<'a> {
-    inner: &'a Inner,
-    _guard: MutexGuard<'a, ()>,
+pub(crate) struct Writer {
+    inner: Arc<Inner>,
+    _guard: OwnedMutexGuard<()>,
 }
 
 impl Catalog {
@@ -49,7 +49,7 @@ impl Catalog {
         for (seq, event) in log.read_after(0).await? {
             snapshot.apply(seq, event);
         }
-        let inner = Inner { log, snapshot: ArcSwap::from_pointee(snapshot), writer: Mutex::new(()) };
+        let inner = Inner { log, snapshot: ArcSwap::from_pointee(snapshot), writer: Arc::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -112,23 +112,26 @@ impl Catalog {
         writer.commit(Event::ModelDeleted { model, version }).await
     }
 
-    pub(crate) async fn writer(&self) -> Writer<'_> {
-        Writer { inner: &self.inner, _guard: self.inner.writer.lock().await }
+    pub(crate) async fn writer(&self) -> Writer {
+        Writer { inner: self.inner.clone(), _guard: self.inner.writer.clone().lock_owned().await }
     }
 }
 
-impl Writer<'_> {
+impl Writer {
     pub(crate) fn now(&self) -> Arc<Snapshot> {
         self.inner.snapshot.load_full()
     }
 
-    /// Durable first, visible after.
-    pub(crate) async fn commit(&self, event: Event) -> Result<(), CatalogError> {
-        let mut next = Snapshot::clone(&self.now());
-        let seq = next.seq + 1;
-        self.inner.log.append(seq, &event).await?;
-        next.apply(seq, event);
-        self.inner.snapshot.store(Arc::new(next));
-        Ok(())
+    /// Durable first, visible after. A caller that goes away in between stops neither.
+    pub(crate) async fn commit(self, event: Event) -> Result<(), CatalogError> {
+        let done = tokio::spawn(async move {
+            let mut next = Snapshot::clone(&self.now());
+            let seq = next.seq + 1;
+            self.inner.log.append(seq, &event).await?;
+            next.apply(seq, event);
+            self.inner.snapshot.store(Arc::new(next));
+            Ok(())
+        });
+        done.await.map_err(|e| LogError::Io(e.to_string()))?
     }
 }

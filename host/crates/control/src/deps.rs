@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use tokio::sync::broadcast;
 use wasmeter_admission::TokenKeys;
 use wasmeter_catalog::{BlobStore, Catalog, ModelVersion, Revision};
-use wasmeter_types::{Error, FunctionManifest, FunctionName, InvocationId, ModelCard, ModelName, TenantName};
+use wasmeter_types::{Error, FunctionName, InvocationId, ModelCard, ModelName, TenantName};
 use wasmeter_usage::PriceSheet;
 use wasmeter_usage::wire::{Call, Reply};
 
@@ -50,12 +50,7 @@ pub trait Deployer: Send + Sync + 'static {
     ///
     /// # Errors
     /// 422 with the reason for what is not acceptable; 503 if no compiler is free; 500 for our own faults.
-    async fn check(
-        &self,
-        tenant: &TenantName,
-        component: Bytes,
-        manifest: &FunctionManifest,
-    ) -> Result<Checked, Error>;
+    async fn check(&self, tenant: &TenantName, component: Bytes) -> Result<Checked, Error>;
 
     /// These revisions of a function are gone from the catalog: what is kept for them can go. Another function may
     /// still use the same component ([`wasmeter_catalog::Snapshot::uses_component`]).

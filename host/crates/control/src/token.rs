@@ -97,7 +97,7 @@ async fn mint(
         tracing::error!(%error, "a token could not be signed");
         Failure(Error::internal())
     })?;
-    tracing::info!(subject = caller.0.subject, tenant = ?tenant, %scopes, ttl, "token minted");
+    tracing::info!(subject = caller.0.subject, tenant = tenant.as_ref().map(TenantName::as_str), %scopes, ttl, "token minted");
     let answer = TokenAnswer {
         token,
         token_type: "Bearer",

@@ -26,9 +26,6 @@ pub(crate) struct DeployAnswer {
     /// What its invocations will cost; absent while billing has not been reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     price_preview: Option<PriceView>,
-    /// What will fail as things are now, such as a model that is not there.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
 }
 
 /// A component with its manifest.
@@ -65,8 +62,9 @@ pub(crate) async fn deploy(
     let upload = Upload::new(request, MAX_COMPONENT)?;
     let permit = shared.component_upload()?;
     let (component, manifest) = read(upload, &function).await?;
+    check_models(&shared, &manifest)?;
     // A client that leaves while its component compiles has cancelled: nothing is stored yet.
-    let checked = shared.deps.deployer.check(&tenant, component.clone(), &manifest).await?;
+    let checked = shared.deps.deployer.check(&tenant, component.clone()).await?;
     let deployment = Deployment {
         tenant: tenant.clone(),
         digest: Digest::of(&component),
@@ -84,7 +82,6 @@ pub(crate) async fn deploy(
         let answer = DeployAnswer {
             revision: view::revision(&shared, &tenant, &function, &revision),
             price_preview: shared.deps.ledger.prices().map(view::prices),
-            warnings: warnings(&shared, &revision.manifest),
         };
         Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, Json(answer)))
     })
@@ -161,10 +158,16 @@ async fn store(shared: &Shared, deployment: Deployment, component: Bytes) -> Ans
     deployed
 }
 
-fn warnings(shared: &Shared, manifest: &FunctionManifest) -> Vec<String> {
+/// A function that may load a model which nobody pushed would fail at each call: better now than then.
+fn check_models(shared: &Shared, manifest: &FunctionManifest) -> Answer<()> {
     let now = shared.deps.catalog.snapshot();
-    let missing = manifest.models.allow.iter().filter(|m| !now.models.contains_key(*m));
-    missing
-        .map(|m| format!("model {m} is allowed but not there: `wasmeter models list` shows what is"))
-        .collect()
+    match manifest.models.allow.iter().find(|m| !now.models.contains_key(*m)) {
+        None => Ok(()),
+        Some(model) => Err(refuse(
+            ErrorKind::Invalid,
+            format!(
+                "[models] allow names {model}, which is not on this host: `wasmeter models list` shows what is"
+            ),
+        )),
+    }
 }

@@ -25,11 +25,17 @@ async fn a_function_is_deployed_shown_and_deleted() {
     assert_eq!((again.status, &again.json()["revision"]), (StatusCode::OK, &json["revision"]));
 
     let manifest = "[function]\nname = \"f\"\npublic = true\n[models]\nallow = [\"minilm\"]\n";
-    let body = form(&[("component", b"component"), ("manifest", manifest.as_bytes())]);
-    let second = host.put(&dev, F, FORM, body).await;
+    let body = || form(&[("component", b"component".as_slice()), ("manifest", manifest.as_bytes())]);
+    let refused = host.put(&dev, F, FORM, body()).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.json()["message"].as_str().unwrap().contains("minilm"));
+    let card = "[model]\nname = \"minilm\"\nbackend = \"onnx\"\nfiles = [\"m.onnx\"]\n";
+    let model = form(&[("card", card.as_bytes()), ("m.onnx", b"graph")]);
+    let pushed = host.put(&host.operator(), "/api/v1/models/minilm/versions/1", FORM, model).await;
+    assert_eq!(pushed.status, StatusCode::CREATED);
+    let second = host.put(&dev, F, FORM, body()).await;
     assert_eq!(second.status, StatusCode::CREATED);
     assert_eq!(second.json()["public"], true);
-    assert!(second.json()["warnings"][0].as_str().unwrap().contains("minilm"));
 
     let list = host.get(&dev, "/api/v1/tenants/dev/functions").await.json();
     assert_eq!(list["functions"][0]["revisions"], 2);

@@ -17,7 +17,7 @@ use wasmeter_catalog::{
 use wasmeter_control::{
     Candidate, Checked, Deployer, Deps, Ledger, LogLine, LogStream, Logs, ModelStatus, Models, Signature,
 };
-use wasmeter_types::{Error, ErrorKind, FunctionManifest, FunctionName, ModelName, TenantName};
+use wasmeter_types::{Error, ErrorKind, FunctionName, ModelName, TenantName};
 use wasmeter_usage::wire::{Call, Reply};
 use wasmeter_usage::{PriceSheet, Rates};
 
@@ -213,7 +213,7 @@ pub(crate) struct Seen {
 
 #[async_trait]
 impl Deployer for Seen {
-    async fn check(&self, _: &TenantName, component: Bytes, _: &FunctionManifest) -> Result<Checked, Error> {
+    async fn check(&self, _: &TenantName, component: Bytes) -> Result<Checked, Error> {
         if component.starts_with(b"bad") {
             return Err(Error::new(ErrorKind::Invalid, "not a component"));
         }

@@ -8,10 +8,18 @@ use parking_lot::Mutex;
 pub struct Account {
     /// Paid by callers.
     pub charged_ns: u64,
-    /// Paid by the platform: loads, reloads, lost runs, work for callers who had left.
+    /// Paid by the platform: loads, reloads, lost and failed runs, padding, what a batch cost beyond its entries
+    /// alone, work for callers who had left.
     pub platform_ns: u64,
+    /// What the device itself said of its runs and loads. Always equal to [`Account::busy_ns`] while nothing is
+    /// under way; a lane checks that when it ends.
+    pub measured_ns: u64,
     /// Computes that gave outputs.
     pub computes: u64,
+    /// Batches that gave outputs: `computes / batches` is the mean batch.
+    pub batches: u64,
+    /// Batches that failed and whose entries ran again, each alone.
+    pub retries: u64,
     /// Deaths of the device.
     pub losses: u64,
     /// Loads after a death.
@@ -60,6 +68,8 @@ pub(crate) struct Ledger {
     charged: Counter,
     platform: Counter,
     computes: Counter,
+    batches: Counter,
+    retries: Counter,
     losses: Counter,
     reloads: Counter,
 }
@@ -73,6 +83,8 @@ impl Ledger {
             charged: counter("wasmeter_device_charged_ns_total"),
             platform: counter("wasmeter_device_platform_ns_total"),
             computes: counter("wasmeter_device_computes_total"),
+            batches: counter("wasmeter_device_batches_total"),
+            retries: counter("wasmeter_device_batch_retries_total"),
             losses: counter("wasmeter_device_losses_total"),
             reloads: counter("wasmeter_device_reloads_total"),
         }
@@ -82,12 +94,23 @@ impl Ledger {
         *self.account.lock()
     }
 
+    /// The device was busy for so long; somebody settles it.
+    pub(crate) fn measured(&self, busy_ns: u64) {
+        let mut account = self.account.lock();
+        account.measured_ns = account.measured_ns.saturating_add(busy_ns);
+    }
+
     /// Books busy time of which `charged` is paid by callers; the rest is the platform's.
+    ///
+    /// A caller who leaves fixes its charge by the same clock, read earlier; should that figure be ahead all
+    /// the same, the device was busy for at least what was charged.
     pub(crate) fn settle(&self, busy_ns: u64, charged_ns: u64) {
-        let charged_ns = charged_ns.min(busy_ns);
+        let ahead_ns = charged_ns.saturating_sub(busy_ns);
+        let busy_ns = busy_ns + ahead_ns;
         let platform_ns = busy_ns - charged_ns;
         {
             let mut account = self.account.lock();
+            account.measured_ns = account.measured_ns.saturating_add(ahead_ns);
             account.charged_ns = account.charged_ns.saturating_add(charged_ns);
             account.platform_ns = account.platform_ns.saturating_add(platform_ns);
         }
@@ -96,9 +119,20 @@ impl Ledger {
         self.platform.increment(platform_ns);
     }
 
-    pub(crate) fn computed(&self, entries: u64) {
-        self.account.lock().computes += entries;
+    pub(crate) fn computed(&self, entries: usize) {
+        let entries = u64::try_from(entries).unwrap_or(u64::MAX);
+        {
+            let mut account = self.account.lock();
+            account.computes += entries;
+            account.batches += 1;
+        }
         self.computes.increment(entries);
+        self.batches.increment(1);
+    }
+
+    pub(crate) fn retried(&self) {
+        self.account.lock().retries += 1;
+        self.retries.increment(1);
     }
 
     pub(crate) fn lost(&self) {
@@ -112,22 +146,18 @@ impl Ledger {
     }
 }
 
-/// The equal share of each of `entries` callers in a batch; what does not divide is the platform's.
-pub(crate) fn share(busy_ns: u64, entries: usize) -> u64 {
-    busy_ns / u64::try_from(entries.max(1)).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn charges_never_exceed_busy() {
+    fn busy_time_is_at_least_what_was_charged() {
         let ledger = Ledger::new("cpu:0");
+        ledger.measured(15);
         ledger.settle(10, 7);
         ledger.settle(5, 9);
         let account = ledger.snapshot();
-        assert_eq!((account.charged_ns, account.platform_ns, account.busy_ns()), (12, 3, 15));
-        assert_eq!(share(10, 3), 3);
+        assert_eq!((account.charged_ns, account.platform_ns, account.busy_ns()), (16, 3, 19));
+        assert_eq!(account.measured_ns, 19);
     }
 }

@@ -70,10 +70,16 @@ impl Device {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The caller of this run is gone: end the run if it outlives the deadline. Only callers who leave set
+    /// The caller of this run is gone: end the run if it outlives
+    /// all help. Only callers who leave set
     /// the alarm, so a run that ends in time costs the watchdog nothing.
-    pub(crate) fn watch_run(&self, run: u64, deadline: Instant) {
-        *self.alarm.lock() = Some(Alarm { run, at: deadline + self.grace });
+    pub(crate) fn watch_run(&self, run: u64, hopeless: Instant) {
+        let at = hopeless + self.grace;
+        let mut alarm = self.alarm.lock();
+        // Of a batch, the first alarm counts.
+        let at = alarm.filter(|alarm| alarm.run == run).map_or(at, |alarm| alarm.at.min(at));
+        *alarm = Some(Alarm { run, at });
+        drop(alarm);
         self.alarm_set.notify_one();
     }
 

@@ -9,7 +9,8 @@ use wasmeter_usage::DeviceClass;
 use crate::{
     Account, ComputeError, ComputeRequest, Computed, ModelError, ModelKey, ModelSpec, ModelState, Signature,
     device::Device,
-    queue::{Entry, Full, Order},
+    entry::Entry,
+    queue::{Full, Order},
     registry::{Model, Registry},
     slot::{Leave, Slot},
     validate,
@@ -127,6 +128,12 @@ impl Handle {
         Some((Arc::clone(&model.device.name), model.device.class))
     }
 
+    /// Why the entries of a model are not batched; `None` where they are, or where it is not known yet.
+    #[must_use]
+    pub fn batching_off(&self, key: &ModelKey) -> Option<String> {
+        self.inner.registry.get(key)?.grouping.off()
+    }
+
     /// All devices and models.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -166,13 +173,27 @@ impl Handle {
         let (reply, mut answer) = oneshot::channel();
         let id = device.number();
         let submitted = Instant::now();
-        let entry = Entry { id, tenant, model, inputs, deadline, submitted, slot: Arc::clone(&slot), reply };
+        let plan = model.grouping.plan(&inputs);
+        let (padded, debited_ns) = (None, 0);
+        let entry = Entry {
+            id,
+            tenant,
+            model,
+            inputs,
+            padded,
+            plan,
+            deadline,
+            submitted,
+            debited_ns,
+            slot: Arc::clone(&slot),
+            reply,
+        };
         match device.queue.push(entry) {
             Ok(()) => {}
             Err(Full::Full) => return Err(ComputeError::Overloaded(Arc::clone(&device.name))),
             Err(Full::Closed) => return Err(ComputeError::Draining),
         }
-        let waiter = Waiter { device, slot, id, deadline };
+        let waiter = Waiter { device, slot, id };
         match timeout_at(deadline, &mut answer).await {
             Ok(Ok(answer)) => answer,
             // The lane is gone: only a panic or a shutdown ends it with entries unanswered.
@@ -180,7 +201,8 @@ impl Handle {
             Err(_) => match waiter.leave() {
                 Leave::Waiting => Err(ComputeError::Deadline { charged_ns: 0 }),
                 Leave::Running { charged_ns, .. } => Err(ComputeError::Deadline { charged_ns }),
-                Leave::Settled => answer.try_recv().unwrap_or(Err(ComputeError::Deadline { charged_ns: 0 })),
+                // It is being answered this moment.
+                Leave::Settled => answer.await.unwrap_or(Err(ComputeError::Draining)),
             },
         }
     }
@@ -191,7 +213,6 @@ struct Waiter {
     device: Arc<Device>,
     slot: Arc<Slot>,
     id: u64,
-    deadline: Instant,
 }
 
 impl Waiter {
@@ -199,7 +220,7 @@ impl Waiter {
         let leave = self.slot.leave(|run| self.device.control.busy_ns(run));
         match leave {
             Leave::Waiting => self.device.queue.remove(self.id),
-            Leave::Running { run, .. } => self.device.watch_run(run, self.deadline),
+            Leave::Running { run, hopeless, .. } => self.device.watch_run(run, hopeless),
             Leave::Settled => {}
         }
         leave

@@ -1,19 +1,18 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{runtime, time::Instant};
 
 use crate::{
-    Backend, BackendError, Batch, BatchEntry, BatchOutput, ComputeError, Computed, ModelError, ModelKey,
-    ModelSource, ModelState, NamedTensor, Signature,
-    account::share,
+    Backend, BackendError, ComputeError, ModelError, ModelKey, ModelSource, ModelState, Signature,
     device::Device,
-    queue::{Entry, Order, Work},
+    metered::Metered,
+    queue::{Order, Work},
     registry::Model,
-    slot::{Answer, Slot},
 };
 
 /// When deaths of a device mean that a model version is at fault.
@@ -25,15 +24,17 @@ pub(crate) struct Quarantine {
 
 /// The one thread that drives a device.
 pub(crate) struct Lane {
-    device: Arc<Device>,
-    backend: Box<dyn Backend>,
+    pub(crate) device: Arc<Device>,
+    pub(crate) backend: Metered,
     source: Arc<dyn ModelSource>,
-    quarantine: Quarantine,
+    pub(crate) quarantine: Quarantine,
     /// What the backend holds, as far as the lane knows.
-    loaded: HashSet<ModelKey>,
+    pub(crate) loaded: HashSet<ModelKey>,
     /// What it held when it died: loading these again counts as a reload.
     dropped: HashSet<ModelKey>,
     deaths: HashMap<ModelKey, Vec<Instant>>,
+    /// Deaths under batches of several entries.
+    pub(crate) batch_deaths: HashMap<ModelKey, Vec<Instant>>,
 }
 
 impl Lane {
@@ -43,6 +44,7 @@ impl Lane {
         source: Arc<dyn ModelSource>,
         quarantine: Quarantine,
     ) -> Self {
+        let backend = Metered::new(backend, Arc::clone(&device));
         Self {
             device,
             backend,
@@ -51,6 +53,7 @@ impl Lane {
             loaded: HashSet::new(),
             dropped: HashSet::new(),
             deaths: HashMap::new(),
+            batch_deaths: HashMap::new(),
         }
     }
 
@@ -61,6 +64,7 @@ impl Lane {
     pub(crate) fn run(mut self) {
         // A panic in a backend must not leave callers waiting for a queue that nobody serves.
         let _close = CloseOnDrop(Arc::clone(&self.device));
+        let aide = self.start_aide();
         loop {
             match self.device.queue.pop() {
                 Work::Closed => break,
@@ -71,7 +75,39 @@ impl Lane {
                     self.unload(&key);
                     let _ = reply.send(());
                 }
-                Work::Entry(entry) => self.serve(entry),
+                Work::Batch(batch) => self.serve(batch),
+            }
+        }
+        self.device.queue.retire();
+        if aide.is_some_and(|aide| aide.join().is_err()) {
+            tracing::error!(device = &*self.device.name, "the aide of a device lane panicked");
+        }
+        let account = self.device.ledger.snapshot();
+        if account.busy_ns() != account.measured_ns {
+            tracing::error!(
+                device = &*self.device.name,
+                charged_ns = account.charged_ns,
+                platform_ns = account.platform_ns,
+                measured_ns = account.measured_ns,
+                "charged and platform time do not add up to the device's busy time"
+            );
+        }
+    }
+
+    /// The thread that works while the lane is inside a run. Without one the lane does all by itself.
+    fn start_aide(&self) -> Option<JoinHandle<()>> {
+        let device = Arc::clone(&self.device);
+        let runtime = runtime::Handle::try_current();
+        let aide = move || {
+            let _clock = runtime.as_ref().map(runtime::Handle::enter);
+            let _gone = GoneOnDrop(&device);
+            device.queue.assist();
+        };
+        match thread::Builder::new().name(format!("aide-{}", self.device.name)).spawn(aide) {
+            Ok(aide) => Some(aide),
+            Err(error) => {
+                tracing::warn!(device = &*self.device.name, %error, "no thread for the aide of a device lane");
+                None
             }
         }
     }
@@ -120,6 +156,7 @@ impl Lane {
         match self.backend.load(&model.spec, file) {
             Ok(loaded) => {
                 self.device.ledger.settle(loaded.busy_ns, 0);
+                model.grouping.loaded(&loaded.signature, &loaded.batching);
                 self.loaded.insert(key.clone());
                 Ok(loaded.signature)
             }
@@ -133,107 +170,8 @@ impl Lane {
         }
     }
 
-    /// One entry, from the queue to its answer.
-    fn serve(&mut self, entry: Entry) {
-        let now = Instant::now();
-        if entry.deadline <= now {
-            return entry.refuse(ComputeError::Deadline { charged_ns: 0 });
-        }
-        let model = Arc::clone(&entry.model);
-        let signature = match model.state() {
-            ModelState::Ready(signature) => signature,
-            ModelState::Failed(error) => return entry.refuse(error.into()),
-            ModelState::Loading | ModelState::Unloaded => {
-                return entry.refuse(ComputeError::NotFound(model.spec.key.clone()));
-            }
-        };
-        if !self.loaded.contains(&model.spec.key)
-            && let Err(error) = self.reload(&model, &signature)
-        {
-            return entry.refuse(error);
-        }
-        let Entry { tenant, inputs, deadline, submitted, slot, reply, .. } = entry;
-        let batch = [BatchEntry { tenant, inputs }];
-        let mut reloaded = false;
-        let (run, queue_ns, result) = loop {
-            let started = Instant::now();
-            // A load may have taken longer than the caller wanted to wait.
-            if deadline <= started {
-                slot.settle(0, |_| Err(ComputeError::Deadline { charged_ns: 0 }), reply);
-                return;
-            }
-            let run = self.device.number();
-            if !slot.start(run) {
-                return;
-            }
-            let result = self.backend.run(Batch { run, model: &model.spec.key, entries: &batch });
-            if !matches!(result, Err(BackendError::NotLoaded)) || reloaded {
-                break (run, nanos(started.saturating_duration_since(submitted)), result);
-            }
-            // The device died while it was idle: no run was lost, so the caller need not notice.
-            reloaded = true;
-            if !slot.back_to_waiting() {
-                return;
-            }
-            self.drop_models(&model.spec.key);
-            if let Err(error) = self.reload(&model, &signature) {
-                slot.settle(0, |_| Err(error), reply);
-                return;
-            }
-        };
-        self.device.queue_seconds.record(seconds(queue_ns));
-        self.finish(&model, &signature, run, queue_ns, result, &slot, reply);
-    }
-
-    /// Books the run and answers the caller.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one entry, taken apart a few lines above")]
-    fn finish(
-        &mut self,
-        model: &Model,
-        signature: &Signature,
-        run: u64,
-        queue_ns: u64,
-        result: Result<BatchOutput, BackendError>,
-        slot: &Slot,
-        reply: oneshot::Sender<Answer>,
-    ) {
-        let busy_ns = match &result {
-            Ok(output) => output.busy_ns,
-            Err(error) => error.busy_ns(),
-        };
-        if let Err(BackendError::Lost { message, .. }) = &result {
-            self.lost(model, message, !self.device.was_interrupted(run));
-        }
-        let device = Arc::clone(&self.device);
-        let outcome = result
-            .map_err(|error| ComputeError::from_backend(&device.name, &model.spec.key, error))
-            .and_then(|output| name_outputs(signature, output));
-        // Only work that gave outputs is charged; a caller who left in time has fixed its own charge.
-        let charged_ns = if outcome.is_ok() { share(busy_ns, 1) } else { 0 };
-        if outcome.is_ok() {
-            device.ledger.computed(1);
-            device.compute_seconds.record(seconds(busy_ns));
-        }
-        let answer = |charged_ns| {
-            device.ledger.settle(busy_ns, charged_ns);
-            let outputs = outcome?;
-            Ok(Computed {
-                outputs,
-                device: Arc::clone(&device.name),
-                class: device.class,
-                charged_ns,
-                queue_ns,
-            })
-        };
-        if let Some(charged_ns) = slot.settle(charged_ns, answer, reply) {
-            // The caller's figure came from the same clock, read earlier; should it be ahead all the same,
-            // the measured time is at least what was charged.
-            device.ledger.settle(busy_ns.max(charged_ns), charged_ns);
-        }
-    }
-
     /// Loads a model that is registered as ready but not on the device (any more).
-    fn reload(&mut self, model: &Model, signature: &Signature) -> Result<(), ComputeError> {
+    pub(crate) fn reload(&mut self, model: &Model, signature: &Signature) -> Result<(), ComputeError> {
         let key = &model.spec.key;
         match self.load(model) {
             Ok(now) if now == *signature => Ok(()),
@@ -253,20 +191,20 @@ impl Lane {
     }
 
     /// The worker that held this model is gone, and with it all models of the same owner.
-    fn drop_models(&mut self, key: &ModelKey) {
+    pub(crate) fn drop_models(&mut self, key: &ModelKey) {
         let (gone, kept) = self.loaded.drain().partition(|other| other.owner == key.owner);
         self.loaded = kept;
         let gone: HashSet<ModelKey> = gone;
         self.dropped.extend(gone);
     }
 
-    fn lost(&mut self, model: &Model, message: &str, model_at_fault: bool) {
+    pub(crate) fn lost(&mut self, model: &Model, message: &str, model_at_fault: bool) {
         let key = &model.spec.key;
         self.device.ledger.lost();
         self.drop_models(key);
         let device = &*self.device.name;
         if !model_at_fault {
-            tracing::info!(device, model = %key, message, "device ended: a run outlived its deadline or the shutdown");
+            tracing::info!(device, model = %key, message, "device ended: a run outlived its deadline or the shutdown, or one entry of a batch is at fault");
             return;
         }
         tracing::warn!(device, model = %key, message, "device lost");
@@ -294,30 +232,19 @@ impl Lane {
     }
 }
 
-fn name_outputs(signature: &Signature, output: BatchOutput) -> Result<Vec<NamedTensor>, ComputeError> {
-    let mut entries = output.entries;
-    match (entries.pop(), entries.is_empty()) {
-        (Some(tensors), true) if tensors.len() == signature.outputs.len() => {
-            let named = signature.outputs.iter().zip(tensors);
-            Ok(named.map(|(port, tensor)| NamedTensor { name: port.name.clone(), tensor }).collect())
-        }
-        _ => Err(ComputeError::Engine("the device gave another number of outputs than the model has".into())),
-    }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a histogram needs no exact nanoseconds")]
-fn seconds(ns: u64) -> f64 {
-    ns as f64 / 1e9
-}
-
 struct CloseOnDrop(Arc<Device>);
 
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
-        self.0.queue.close();
+        self.0.queue.retire();
+    }
+}
+
+/// A panic in the aide must not leave callers waiting for answers that nobody gives.
+struct GoneOnDrop<'a>(&'a Device);
+
+impl Drop for GoneOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.queue.aide_gone();
     }
 }

@@ -6,14 +6,22 @@
 //! on a model.
 
 mod account;
+mod attribution;
 mod backend;
+mod calibration;
 mod compute;
 mod device;
+mod done;
+mod entry;
+mod former;
+mod grouping;
 mod handle;
 mod lane;
+mod metered;
 mod model;
 mod queue;
 mod registry;
+mod serve;
 mod service;
 mod slot;
 mod tensor;

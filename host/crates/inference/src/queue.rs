@@ -1,33 +1,23 @@
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant as Clock},
+};
 
 use metrics::Gauge;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    ComputeError, ModelError, ModelKey, Signature, Tensor,
+    ComputeError, ModelError, ModelKey, Signature,
+    done::Done,
+    entry::{Entry, pad},
+    former::{Former, Item, Pushed},
     registry::Model,
-    slot::{Answer, Slot},
 };
 
-/// One compute in a queue. Everything that the work needs travels with it.
-pub(crate) struct Entry {
-    pub(crate) id: u64,
-    pub(crate) tenant: String,
-    pub(crate) model: Arc<Model>,
-    pub(crate) inputs: Vec<Tensor>,
-    pub(crate) deadline: Instant,
-    pub(crate) submitted: Instant,
-    pub(crate) slot: Arc<Slot>,
-    pub(crate) reply: oneshot::Sender<Answer>,
-}
-
-impl Entry {
-    /// Ends an entry that never reached the device.
-    pub(crate) fn refuse(self, error: ComputeError) {
-        self.slot.settle(0, |_| Err(error), self.reply);
-    }
-}
+/// Results that may wait for the aide; more, and the lane answers by itself.
+const DONE: usize = 2;
 
 /// What an operator asks of a lane.
 pub(crate) enum Order {
@@ -36,24 +26,53 @@ pub(crate) enum Order {
 }
 
 pub(crate) enum Work {
-    Entry(Entry),
+    /// Entries of one batch; never none.
+    Batch(Vec<Entry>),
     Order(Order),
     Closed,
 }
 
 /// Entries and orders that wait for a device. Bounded; full means refused at once.
+///
+/// Two threads serve it. The lane takes batches and runs them; its aide works while the lane is inside a
+/// run: it prepares the next batch and answers the callers of the last one. Where nothing waits the lane does
+/// both by itself, so that a lone call pays for no hand-over between threads.
 pub(crate) struct Queue {
     state: Mutex<State>,
-    ready: Condvar,
+    lane: Condvar,
+    aide: Condvar,
     capacity: usize,
     depth: Gauge,
 }
 
-#[derive(Default)]
 struct State {
-    entries: VecDeque<Entry>,
+    former: Former<Entry>,
     orders: VecDeque<Order>,
+    /// The next batch, not yet begun. It is topped up when the lane takes it.
+    prepared: Option<Vec<Entry>>,
+    /// Entries that the aide has in its hands.
+    preparing: usize,
+    done: VecDeque<Done>,
+    /// The lane is inside a run, which should end then.
+    running: Option<Instant>,
+    aided: bool,
     closed: bool,
+    /// The lane is gone.
+    retired: bool,
+}
+
+impl State {
+    fn waiting(&self) -> usize {
+        self.former.len() + self.elsewhere()
+    }
+
+    fn elsewhere(&self) -> usize {
+        self.prepared.as_ref().map_or(0, Vec::len) + self.preparing
+    }
+
+    fn to_prepare(&self) -> bool {
+        self.running.is_some() && self.prepared.is_none() && self.former.len() > 0 && !self.closed
+    }
 }
 
 /// Why something was not queued.
@@ -65,11 +84,22 @@ pub(crate) enum Full {
 impl Queue {
     pub(crate) fn new(device: &str, capacity: usize) -> Self {
         let depth = metrics::gauge!("wasmeter_device_queue_depth", "device" => device.to_owned());
-        Self { state: Mutex::default(), ready: Condvar::new(), capacity, depth }
+        let state = State {
+            former: Former::new(capacity),
+            orders: VecDeque::new(),
+            prepared: None,
+            preparing: 0,
+            done: VecDeque::new(),
+            running: None,
+            aided: false,
+            closed: false,
+            retired: false,
+        };
+        Self { state: Mutex::new(state), lane: Condvar::new(), aide: Condvar::new(), capacity, depth }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.state.lock().entries.len()
+        self.state.lock().waiting()
     }
 
     pub(crate) fn push(&self, entry: Entry) -> Result<(), Full> {
@@ -77,13 +107,23 @@ impl Queue {
         if state.closed {
             return Err(Full::Closed);
         }
-        if state.entries.len() >= self.capacity {
+        let elsewhere = state.elsewhere();
+        let pushed = state.former.push(entry, elsewhere);
+        if matches!(pushed, Pushed::Full) {
             return Err(Full::Full);
         }
-        state.entries.push_back(entry);
+        if state.running.is_none() {
+            self.lane.notify_one();
+        } else if state.aided && state.to_prepare() {
+            self.aide.notify_one();
+        }
         drop(state);
-        self.depth.increment(1.0);
-        self.ready.notify_one();
+        if let Pushed::Displaced(entry) = pushed {
+            let device = Arc::clone(&entry.model.device.name);
+            entry.refuse(ComputeError::Overloaded(device));
+        } else {
+            self.depth.increment(1.0);
+        }
         Ok(())
     }
 
@@ -97,24 +137,36 @@ impl Queue {
         }
         state.orders.push_back(order);
         drop(state);
-        self.ready.notify_one();
+        self.lane.notify_one();
         Ok(())
     }
 
     /// Takes an entry out whose caller has left, so that the place is free at once.
     pub(crate) fn remove(&self, id: u64) {
         let mut state = self.state.lock();
-        let found = state.entries.iter().position(|entry| entry.id == id);
-        let entry = found.and_then(|index| state.entries.remove(index));
+        let mut entry = state.former.remove(id);
+        if let (None, Some(prepared)) = (&entry, &mut state.prepared) {
+            let at = prepared.iter().position(|entry| entry.id == id);
+            entry = at.map(|at| prepared.remove(at));
+            if prepared.is_empty() {
+                state.prepared = None;
+            }
+        }
         drop(state);
         if entry.is_some() {
             self.depth.decrement(1.0);
         }
     }
 
+    /// What a tenant's entry took, against what its share was debited for it.
+    pub(crate) fn correct(&self, entry: &Entry, served_ns: u64) {
+        self.state.lock().former.correct(&entry.tenant, entry.debited_ns, served_ns);
+    }
+
     /// The next piece of work; blocks. Orders go first: they are rare, and computes may wait for them.
     pub(crate) fn pop(&self) -> Work {
         let mut state = self.state.lock();
+        state.running = None;
         loop {
             if state.closed {
                 return Work::Closed;
@@ -122,32 +174,173 @@ impl Queue {
             if let Some(order) = state.orders.pop_front() {
                 return Work::Order(order);
             }
-            if let Some(entry) = state.entries.pop_front() {
-                drop(state);
-                self.depth.decrement(1.0);
-                return Work::Entry(entry);
+            if state.preparing > 0 {
+                self.lane.wait(&mut state);
+                continue;
             }
-            self.ready.wait(&mut state);
+            let now = Instant::now();
+            let mut expired = Vec::new();
+            let prepared = state.prepared.take();
+            let formed = match prepared {
+                Some(mut batch) => {
+                    state.former.top_up(&mut batch, now, &mut expired);
+                    Ok(batch)
+                }
+                None => state.former.form(now, now, &mut expired),
+            };
+            self.leave(expired.len());
+            let later = match formed {
+                Ok(batch) => {
+                    self.leave(batch.len());
+                    state.running = Some(now + expected(&batch));
+                    if state.aided && state.to_prepare() {
+                        self.aide.notify_one();
+                    }
+                    drop(state);
+                    refuse_expired(expired);
+                    return Work::Batch(batch);
+                }
+                Err(later) => later,
+            };
+            if !expired.is_empty() {
+                MutexGuard::unlocked(&mut state, || refuse_expired(expired));
+                continue;
+            }
+            match later {
+                Some(later) => {
+                    let until = Clock::now() + later.saturating_duration_since(now);
+                    self.lane.wait_until(&mut state, until);
+                }
+                None => self.lane.wait(&mut state),
+            }
         }
+    }
+
+    /// The lane's run has ended: gives its results to the aide, if there is one and the lane has something
+    /// else to do.
+    ///
+    /// # Errors
+    /// Gives them back where the lane should answer by itself.
+    pub(crate) fn hand_over(&self, done: Done) -> Result<(), Done> {
+        let mut state = self.state.lock();
+        if !state.aided || state.closed || state.waiting() == 0 || state.done.len() >= DONE {
+            return Err(done);
+        }
+        state.done.push_back(done);
+        drop(state);
+        self.aide.notify_one();
+        Ok(())
+    }
+
+    /// The life of the lane's aide.
+    pub(crate) fn assist(&self) {
+        let mut state = self.state.lock();
+        state.aided = true;
+        loop {
+            if let Some(start) = state.running
+                && state.to_prepare()
+                && self.prepare(&mut state, start)
+            {
+                continue;
+            }
+            if let Some(done) = state.done.pop_front() {
+                MutexGuard::unlocked(&mut state, || done.answer());
+                continue;
+            }
+            if state.retired {
+                return;
+            }
+            self.aide.wait(&mut state);
+        }
+    }
+
+    /// The aide is gone: what it held is dropped, and its callers are told.
+    pub(crate) fn aide_gone(&self) {
+        let mut state = self.state.lock();
+        state.aided = false;
+        state.preparing = 0;
+        let done = std::mem::take(&mut state.done);
+        drop(state);
+        self.lane.notify_all();
+        drop(done);
+    }
+
+    /// Prepares the next batch; false where none is due.
+    fn prepare(&self, state: &mut MutexGuard<'_, State>, start: Instant) -> bool {
+        let now = Instant::now();
+        let mut expired = Vec::new();
+        let formed = state.former.form(now, start.max(now), &mut expired);
+        self.leave(expired.len());
+        state.preparing = formed.as_ref().map_or(0, Vec::len);
+        let (formed, some) = MutexGuard::unlocked(state, || {
+            let some = formed.is_ok() || !expired.is_empty();
+            refuse_expired(expired);
+            let batch = formed.ok().map(|mut batch| {
+                pad(&mut batch);
+                batch
+            });
+            (batch, some)
+        });
+        state.preparing = 0;
+        if let Some(batch) = formed {
+            if state.closed {
+                self.leave(batch.len());
+                MutexGuard::unlocked(state, || refuse(batch, &ComputeError::Draining));
+            } else {
+                state.prepared = Some(batch);
+            }
+            self.lane.notify_one();
+        }
+        some
     }
 
     /// Refuses what waits and what comes.
     pub(crate) fn close(&self) {
-        let (entries, orders) = {
+        let (mut entries, orders) = {
             let mut state = self.state.lock();
             state.closed = true;
-            (std::mem::take(&mut state.entries), std::mem::take(&mut state.orders))
+            let mut entries = state.former.drain();
+            entries.extend(state.prepared.take().into_iter().flatten());
+            (entries, std::mem::take(&mut state.orders))
         };
-        self.ready.notify_all();
-        for entry in entries {
-            self.depth.decrement(1.0);
-            entry.refuse(ComputeError::Draining);
-        }
+        self.lane.notify_all();
+        self.aide.notify_all();
+        self.leave(entries.len());
+        refuse(std::mem::take(&mut entries), &ComputeError::Draining);
         for order in orders {
             match order {
                 Order::Load { reply, .. } => drop(reply.send(Err(ModelError::Draining))),
                 Order::Unload { reply, .. } => drop(reply.send(())),
             }
         }
+    }
+
+    /// The lane is gone: its aide may go too, when it has answered everybody.
+    pub(crate) fn retire(&self) {
+        self.close();
+        self.state.lock().retired = true;
+        self.aide.notify_all();
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "queues are short")]
+    fn leave(&self, entries: usize) {
+        if entries > 0 {
+            self.depth.decrement(entries as f64);
+        }
+    }
+}
+
+fn expected(batch: &[Entry]) -> Duration {
+    let rows = batch.iter().fold(0u32, |rows, entry| rows.saturating_add(entry.rows()));
+    batch.first().map_or(Duration::ZERO, |lead| lead.expected(rows))
+}
+
+fn refuse_expired(entries: Vec<Entry>) {
+    refuse(entries, &ComputeError::Deadline { charged_ns: 0 });
+}
+
+fn refuse(entries: Vec<Entry>, error: &ComputeError) {
+    for entry in entries {
+        entry.refuse(error.clone());
     }
 }

@@ -2,7 +2,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::RwLock;
 
-use crate::{ModelError, ModelKey, ModelSpec, Signature, device::Device};
+use crate::{ModelError, ModelKey, ModelSpec, Signature, device::Device, grouping::Grouping};
 
 /// Where a model version stands.
 #[derive(Clone, Debug)]
@@ -21,12 +21,14 @@ pub enum ModelState {
 pub(crate) struct Model {
     pub(crate) spec: ModelSpec,
     pub(crate) device: Arc<Device>,
+    pub(crate) grouping: Grouping,
     state: RwLock<ModelState>,
 }
 
 impl Model {
     pub(crate) fn new(spec: ModelSpec, device: Arc<Device>) -> Self {
-        Self { spec, device, state: RwLock::new(ModelState::Loading) }
+        let grouping = Grouping::new(spec.batching.clone());
+        Self { spec, device, grouping, state: RwLock::new(ModelState::Loading) }
     }
 
     pub(crate) fn state(&self) -> ModelState {

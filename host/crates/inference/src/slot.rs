@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use crate::{ChargeMeter, ComputeError, Computed};
+use crate::{ChargeMeter, ComputeError, Computed, attribution};
 
 pub(crate) type Answer = Result<Computed, ComputeError>;
 
@@ -16,9 +16,7 @@ pub(crate) struct Slot {
 
 enum State {
     Waiting,
-    Running {
-        run: u64,
-    },
+    Running(Running),
     /// The caller is gone; its charge is fixed.
     Left {
         charged_ns: u64,
@@ -26,10 +24,37 @@ enum State {
     Settled,
 }
 
+/// The run that an entry is in.
+#[derive(Clone, Copy)]
+pub(crate) struct Running {
+    pub(crate) run: u64,
+    pub(crate) part: Part,
+    /// When the run is beyond help: nobody waits for it any more, or it takes far longer than expected.
+    pub(crate) hopeless: Instant,
+}
+
+/// An entry's part of a run.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    /// Runs alone and pays what is measured.
+    Alone,
+    /// Runs with others: its cost alone, and that of all together.
+    Shared { cost: u64, total: u128 },
+}
+
+impl Part {
+    fn of(self, busy_ns: u64) -> u64 {
+        match self {
+            Part::Alone => busy_ns,
+            Part::Shared { cost, total } => attribution::part(busy_ns, cost, total),
+        }
+    }
+}
+
 /// How the caller's leaving found the entry.
 pub(crate) enum Leave {
     Waiting,
-    Running { run: u64, charged_ns: u64 },
+    Running { run: u64, charged_ns: u64, hopeless: Instant },
     Settled,
 }
 
@@ -39,26 +64,32 @@ impl Slot {
     }
 
     /// The lane takes the entry up; false where the caller has left.
-    pub(crate) fn start(&self, run: u64) -> bool {
+    pub(crate) fn start(&self, running: Running) -> bool {
         let mut state = self.state.lock();
         let waiting = matches!(*state, State::Waiting);
         if waiting {
-            *state = State::Running { run };
+            *state = State::Running(running);
         }
         waiting
     }
 
-    /// The lane puts back an entry whose run was never dispatched; false where the caller has left.
-    pub(crate) fn back_to_waiting(&self) -> bool {
+    /// The lane puts back an entry whose run gave nothing, to run it again.
+    ///
+    /// # Errors
+    /// The charge that was fixed where the caller has left.
+    pub(crate) fn back_to_waiting(&self) -> Result<(), u64> {
         let mut state = self.state.lock();
-        let running = matches!(*state, State::Running { .. });
-        if running {
-            *state = State::Waiting;
+        match *state {
+            State::Running { .. } | State::Waiting => {
+                *state = State::Waiting;
+                Ok(())
+            }
+            State::Left { charged_ns } => Err(charged_ns),
+            State::Settled => Err(0),
         }
-        running
     }
 
-    /// The caller stops waiting. A running entry is charged for the busy time until now.
+    /// The caller stops waiting. A running entry is charged for its part of the busy time until now.
     pub(crate) fn leave(&self, busy_ns: impl FnOnce(u64) -> u64) -> Leave {
         let mut state = self.state.lock();
         match *state {
@@ -66,35 +97,30 @@ impl Slot {
                 *state = State::Left { charged_ns: 0 };
                 Leave::Waiting
             }
-            State::Running { run } => {
-                let charged_ns = busy_ns(run);
+            State::Running(Running { run, part, hopeless }) => {
+                let charged_ns = part.of(busy_ns(run));
                 *state = State::Left { charged_ns };
                 self.charge(charged_ns);
-                Leave::Running { run, charged_ns }
+                Leave::Running { run, charged_ns, hopeless }
             }
             State::Left { .. } | State::Settled => Leave::Settled,
         }
     }
 
-    /// The lane ends the entry with a charge and the answer. Where the caller has left before, nothing is
-    /// sent and the charge that was fixed then is given back.
-    pub(crate) fn settle(
-        &self,
-        charged_ns: u64,
-        answer: impl FnOnce(u64) -> Answer,
-        reply: oneshot::Sender<Answer>,
-    ) -> Option<u64> {
+    /// The lane ends the entry with a charge; whoever settles answers the caller soon.
+    ///
+    /// # Errors
+    /// The charge that was fixed where the caller has left before: it stands, and nobody waits for an answer.
+    pub(crate) fn settle(&self, charged_ns: u64) -> Result<(), u64> {
         let mut state = self.state.lock();
         if let State::Left { charged_ns } = *state {
-            return Some(charged_ns);
+            return Err(charged_ns);
         }
         *state = State::Settled;
         if charged_ns > 0 {
             self.charge(charged_ns);
         }
-        // Sent under the lock: a caller that finds `Settled` finds the answer too.
-        let _ = reply.send(answer(charged_ns));
-        None
+        Ok(())
     }
 
     fn charge(&self, ns: u64) {

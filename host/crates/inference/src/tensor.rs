@@ -159,6 +159,22 @@ impl Tensor {
         fits.then_some(self)
     }
 
+    /// The same tensor with another size of one dimension: cut off, or filled up with zeros, at its end.
+    pub(crate) fn resized(&self, axis: usize, size: u32) -> Self {
+        let bytes = |dims: &[u32]| dims.iter().map(|dim| *dim as usize).product::<usize>();
+        let inner = bytes(&self.dims[axis + 1..]) * self.dtype.size();
+        let (old, new) = (inner * self.dims[axis] as usize, inner * size as usize);
+        let outer = bytes(&self.dims[..axis]);
+        let mut data = Vec::with_capacity(outer * new);
+        for block in self.data.chunks_exact(old.max(1)) {
+            data.extend_from_slice(&block[..old.min(new)]);
+            data.resize(data.len() + new.saturating_sub(old), 0);
+        }
+        let mut dims = self.dims.clone();
+        dims[axis] = size;
+        Self { dtype: self.dtype, dims, data: data.into() }
+    }
+
     /// `[1]` seen as a scalar: WASI-NN has no tensors without dimensions.
     pub(crate) fn into_scalar(mut self) -> Self {
         self.dims.clear();
@@ -178,6 +194,16 @@ pub struct NamedTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn resizing_fills_up_and_cuts_back() {
+        let tensor = Tensor::new(DType::U8, vec![2, 2, 2], vec![1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
+        let filled = tensor.resized(1, 3);
+        assert_eq!(filled.dims(), [2, 3, 2]);
+        assert_eq!(&filled.data()[..], [1, 2, 3, 4, 0, 0, 5, 6, 7, 8, 0, 0]);
+        assert_eq!(filled.resized(1, 2), tensor);
+        assert_eq!(&tensor.resized(2, 1).data()[..], [1, 3, 5, 7]);
+    }
 
     #[test]
     fn length_is_checked() {

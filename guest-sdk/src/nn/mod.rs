@@ -16,5 +16,5 @@ mod model;
 mod tensor;
 
 pub use error::{Error, ErrorCode};
-pub use model::{Model, Outputs};
+pub use model::{Model, Outputs, Pending};
 pub use tensor::{Dimensions, Element, Tensor, TensorType};

@@ -4,6 +4,7 @@ use crate::nn::{Element, Error, Tensor};
 use crate::raw::wasi::nn::graph::load_by_name;
 use crate::raw::wasi::nn::inference::GraphExecutionContext;
 use crate::raw::wasi::nn::tensor::Tensor as Resource;
+use crate::raw::wasmeter::nn::inflight::{self, start};
 
 /// A model that the manifest's `[models] allow` names, ready to be called.
 pub struct Model {
@@ -31,13 +32,68 @@ impl Model {
         &self,
         inputs: impl IntoIterator<Item = (N, Tensor)>,
     ) -> Result<Outputs, Error> {
-        let inputs = inputs.into_iter().map(|(name, tensor)| {
-            let name = name.into();
-            let (dimensions, ty, data) = tensor.into_parts(&name)?;
-            Ok((name, Resource::new(&dimensions, ty, &data)))
-        });
-        let inputs = inputs.collect::<Result<Vec<_>, Error>>()?;
-        Ok(Outputs { tensors: self.context.compute(inputs)? })
+        Ok(Outputs { tensors: self.context.compute(resources(inputs)?)? })
+    }
+
+    /// Starts a call and does not wait for it: several may be under way at one time, and the function can do
+    /// other things meanwhile.
+    ///
+    /// ```no_run
+    /// # use wasmeter_guest::nn::{Error, Model, Outputs, Tensor};
+    /// # fn run(model: &Model, left: Tensor, right: Tensor) -> Result<(Outputs, Outputs), Error> {
+    /// let (left, right) = (model.start([("x", left)])?, model.start([("x", right)])?);
+    /// # Ok((left.wait()?, right.wait()?)) }
+    /// ```
+    ///
+    /// # Errors
+    /// `too-large` if too many calls are under way. What [`Model::compute`] refuses, [`Pending::wait`] says.
+    pub fn start<N: Into<String>>(
+        &self,
+        inputs: impl IntoIterator<Item = (N, Tensor)>,
+    ) -> Result<Pending, Error> {
+        Ok(Pending { pending: start(&self.context, resources(inputs)?)? })
+    }
+}
+
+fn resources<N: Into<String>>(
+    inputs: impl IntoIterator<Item = (N, Tensor)>,
+) -> Result<Vec<(String, Resource)>, Error> {
+    let resource = |(name, tensor): (N, Tensor)| {
+        let name = name.into();
+        let (dimensions, ty, data) = tensor.into_parts(&name)?;
+        Ok((name, Resource::new(&dimensions, ty, &data)))
+    };
+    inputs.into_iter().map(resource).collect()
+}
+
+/// A call that was started. Dropping it gives it up.
+pub struct Pending {
+    pending: inflight::Pending,
+}
+
+impl Pending {
+    /// Whether [`Pending::wait`] would answer at once.
+    pub fn is_ready(&mut self) -> bool {
+        self.pending.subscribe().ready()
+    }
+
+    /// Waits for the outputs.
+    ///
+    /// # Errors
+    /// As [`Model::compute`].
+    pub fn wait(self) -> Result<Outputs, Error> {
+        loop {
+            if let Some(answer) = self.pending.get() {
+                return Ok(Outputs { tensors: answer? });
+            }
+            self.pending.subscribe().block();
+        }
+    }
+
+    /// The pollable of this call, to wait for several things at a time with [`crate::raw`]'s `wasi:io/poll`.
+    /// Drop it before the call.
+    pub fn subscribe(&self) -> crate::raw::wasi::io::poll::Pollable {
+        self.pending.subscribe()
     }
 }
 

@@ -13,4 +13,4 @@ wasmtime::component::bindgen!({
     },
 });
 
-pub(crate) use wasi::nn::{errors, graph, inference, tensor};
+pub use wasi::nn::{errors, graph, inference, tensor};

@@ -7,7 +7,10 @@ use wasmeter_usage::ModelUse;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use crate::bindings::{errors, graph, inference, tensor};
+use crate::bindings_inflight as inflight;
 use crate::errors::NnError;
+use crate::inflight::Flight;
+use crate::witx::CoreState;
 
 /// Finds the model version behind a name. Called once a `load-by-name`; must not do I/O.
 pub trait Resolver: Send + Sync + 'static {
@@ -18,17 +21,21 @@ pub trait Resolver: Send + Sync + 'static {
 /// What one invocation may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct NnLimits {
-    /// Graphs and execution contexts, each.
+    /// Graphs.
     pub graphs: usize,
+    /// Execution contexts.
+    pub contexts: usize,
     /// Bytes of tensors that live at one time.
     pub tensor_bytes: usize,
     /// Computes.
     pub computes: u32,
+    /// Computes under way at one time, beside the one that a guest waits for.
+    pub in_flight: usize,
 }
 
 impl Default for NnLimits {
     fn default() -> Self {
-        Self { graphs: 64, tensor_bytes: 128 << 20, computes: 10_000 }
+        Self { graphs: 64, contexts: 64, tensor_bytes: 128 << 20, computes: 10_000, in_flight: 32 }
     }
 }
 
@@ -50,10 +57,14 @@ pub struct NnCtx {
     pub(crate) deadline: Instant,
     pub(crate) limits: NnLimits,
     pub(crate) graphs: usize,
+    pub(crate) contexts: usize,
+    pub(crate) flying: usize,
     pub(crate) tensor_bytes: usize,
     pub(crate) computes: u32,
     pub(crate) uses: Vec<Use>,
     pub(crate) fault: Option<Fault>,
+    pub(crate) flights: Vec<Arc<Flight>>,
+    pub(crate) core: CoreState,
 }
 
 /// Charges of one model version. The meter is shared with the device's lane, so that a compute which the guest
@@ -82,11 +93,20 @@ impl NnCtx {
             deadline,
             limits,
             graphs: 0,
+            contexts: 0,
+            flying: 0,
             tensor_bytes: 0,
             computes: 0,
             uses: Vec::new(),
             fault: None,
+            flights: Vec::new(),
+            core: CoreState::default(),
         }
+    }
+
+    /// Gives up the computes that are still under way, which fixes their charges: for the end of the invocation.
+    pub fn settle(&mut self) {
+        self.land();
     }
 
     /// What the invocation is charged for so far, by model version.
@@ -136,13 +156,13 @@ pub trait NnView: Send {
     fn nn(&mut self) -> NnCtxView<'_>;
 }
 
-struct HasNn;
+pub(crate) struct HasNn;
 
 impl HasData for HasNn {
     type Data<'a> = NnCtxView<'a>;
 }
 
-/// Links wasi:nn.
+/// Links wasi:nn in all its versions, and `wasmeter:nn`.
 ///
 /// # Errors
 /// If the linker has it already.
@@ -150,7 +170,21 @@ pub fn add_to_linker<T: NnView + 'static>(linker: &mut Linker<T>) -> wasmtime::R
     errors::add_to_linker::<T, HasNn>(linker, T::nn)?;
     tensor::add_to_linker::<T, HasNn>(linker, T::nn)?;
     graph::add_to_linker::<T, HasNn>(linker, T::nn)?;
-    inference::add_to_linker::<T, HasNn>(linker, T::nn)
+    inference::add_to_linker::<T, HasNn>(linker, T::nn)?;
+    crate::older::june::add_to_linker(linker)?;
+    crate::older::august::add_to_linker(linker)?;
+    inflight::add_to_linker::<T, HasNn>(linker, T::nn)
+}
+
+/// Links `wasi_ephemeral_nn`, the wasi:nn of core modules.
+///
+/// # Errors
+/// If the linker has it already.
+pub fn add_core_to_linker<T: Send + 'static>(
+    linker: &mut wasmtime::Linker<T>,
+    ctx: impl Fn(&mut T) -> &mut NnCtx + Send + Sync + Copy + 'static,
+) -> wasmtime::Result<()> {
+    crate::witx::add_to_linker(linker, ctx)
 }
 
 impl NnCtxView<'_> {

@@ -11,11 +11,13 @@ use crate::ctx::{Fault, NnCtxView};
 pub struct NnError {
     pub(crate) code: ErrorCode,
     pub(crate) data: String,
+    /// Another try may work: WITX has a number for it.
+    pub(crate) busy: bool,
 }
 
 impl NnError {
     pub(crate) fn new(code: ErrorCode, data: impl Into<String>) -> Self {
-        Self { code, data: data.into() }
+        Self { code, data: data.into(), busy: false }
     }
 
     /// What the guest sees of a compute that failed, and whose fault it is.
@@ -26,16 +28,17 @@ impl NnError {
             ComputeError::TooLarge(_) => (ErrorCode::TooLarge, None),
             ComputeError::Deadline { .. } => (ErrorCode::Timeout, None),
             ComputeError::Engine(_) => (ErrorCode::RuntimeError, None),
-            ComputeError::Overloaded(_) | ComputeError::Draining => {
-                (ErrorCode::RuntimeError, Some(ErrorKind::Overloaded))
-            }
+            ComputeError::Overloaded(_) => (ErrorCode::RuntimeError, Some(ErrorKind::Overloaded)),
+            // Nothing is wrong with the call or the model.
+            ComputeError::Draining => (ErrorCode::Unknown, Some(ErrorKind::Overloaded)),
             ComputeError::EngineMissing(_) | ComputeError::Quarantined(_) => {
                 (ErrorCode::RuntimeError, Some(ErrorKind::Unavailable))
             }
             ComputeError::DeviceLost { .. } => (ErrorCode::RuntimeError, Some(ErrorKind::DeviceLost)),
         };
         let fault = ours.map(|kind| Fault { kind, message: error.to_string() });
-        (Self::new(code, error.to_string()), fault)
+        let busy = matches!(error, ComputeError::Overloaded(_) | ComputeError::Draining);
+        (Self { code, data: error.to_string(), busy }, fault)
     }
 }
 

@@ -1,8 +1,8 @@
-use wasmeter_inference::{ComputeRequest, ModelKey, NamedTensor as Named};
+use wasmeter_inference::{ModelKey, NamedTensor as Named};
 use wasmtime::component::Resource;
 
-use crate::bindings::errors::ErrorCode;
 use crate::bindings::inference::{Host, HostGraphExecutionContext, NamedTensor};
+use crate::call::{Count, weight};
 use crate::ctx::NnCtxView;
 use crate::errors::NnError;
 use crate::tensor::GuestTensor;
@@ -15,41 +15,43 @@ pub struct ExecutionContext {
 }
 
 impl NnCtxView<'_> {
-    fn request(
+    /// Takes the guest's tensors out of its hands: `list<named-tensor>` owns them, whatever comes of the call. With
+    /// them comes what they weigh; they are not counted any more.
+    pub(crate) fn take_tensors(
         &mut self,
-        context: &Resource<ExecutionContext>,
         inputs: Vec<NamedTensor>,
-    ) -> wasmtime::Result<Result<ComputeRequest, NnError>> {
-        let model = self.table.get(context)?.model.clone();
+    ) -> wasmtime::Result<Result<(Vec<Named>, usize), NnError>> {
         let mut tensors = Vec::with_capacity(inputs.len());
+        let mut bytes = 0;
         let mut bad = None;
         for (name, tensor) in inputs {
-            match self.table.get(&tensor)?.checked() {
+            let tensor = self.table.delete(tensor)?;
+            self.ctx.release(tensor.bytes());
+            bytes += tensor.bytes();
+            match tensor.checked() {
                 Ok(tensor) => tensors.push(Named { name, tensor }),
                 Err(error) => {
-                    bad.get_or_insert(NnError::new(
-                        error.code,
-                        format!("input {:?}: {}", name.chars().take(64).collect::<String>(), error.data),
-                    ));
+                    let shown: String = name.chars().take(64).collect();
+                    bad.get_or_insert(NnError::new(error.code, format!("input {shown:?}: {}", error.data)));
                 }
             }
-            // The call took the handles: `list<named-tensor>` owns its tensors.
-            self.ctx.tensor_bytes = self.ctx.tensor_bytes.saturating_sub(self.table.delete(tensor)?.bytes());
         }
-        if let Some(error) = bad {
-            return Ok(Err(error));
+        Ok(bad.map_or(Ok((tensors, bytes)), Err))
+    }
+
+    /// Hands outputs to the guest, if they fit into its limit.
+    pub(crate) fn give_tensors(
+        &mut self,
+        outputs: Vec<Named>,
+    ) -> wasmtime::Result<Result<Vec<NamedTensor>, Resource<NnError>>> {
+        if let Err(error) = self.ctx.hold(outputs.iter().map(|o| weight(&o.tensor)).sum()) {
+            return self.fail(error);
         }
-        if self.ctx.computes >= self.ctx.limits.computes {
-            let limit = self.ctx.limits.computes;
-            return Ok(Err(NnError::new(
-                ErrorCode::TooLarge,
-                format!("an invocation makes at most {limit} computes"),
-            )));
+        let mut given = Vec::with_capacity(outputs.len());
+        for Named { name, tensor } in outputs {
+            given.push((name, self.table.push(GuestTensor::from_tensor(tensor))?));
         }
-        self.ctx.computes += 1;
-        let meter = Some(self.ctx.charges(&model));
-        let (tenant, deadline) = (self.ctx.tenant.clone(), self.ctx.deadline);
-        Ok(Ok(ComputeRequest { tenant, model, inputs: tensors, deadline, meter }))
+        Ok(Ok(given))
     }
 }
 
@@ -61,31 +63,20 @@ impl HostGraphExecutionContext for NnCtxView<'_> {
         context: Resource<ExecutionContext>,
         inputs: Vec<NamedTensor>,
     ) -> wasmtime::Result<Result<Vec<NamedTensor>, Resource<NnError>>> {
-        let request = match self.request(&context, inputs)? {
-            Ok(request) => request,
-            Err(error) => return self.fail(error),
+        let model = self.table.get(&context)?.model.clone();
+        let answer = match self.take_tensors(inputs)? {
+            Ok((inputs, _)) => self.ctx.compute(&model, inputs).await,
+            Err(error) => Err(error),
         };
-        match self.ctx.models.compute(request).await {
-            Ok(computed) => {
-                let mut outputs = Vec::with_capacity(computed.outputs.len());
-                for Named { name, tensor } in computed.outputs {
-                    outputs.push((name, self.push_tensor(GuestTensor::from_tensor(tensor))?));
-                }
-                Ok(Ok(outputs))
-            }
-            Err(error) => {
-                let (error, fault) = NnError::of(&error);
-                if fault.is_some() {
-                    self.ctx.fault = fault;
-                }
-                self.fail(error)
-            }
+        match answer {
+            Ok(outputs) => self.give_tensors(outputs),
+            Err(error) => self.fail(error),
         }
     }
 
     async fn drop(&mut self, context: Resource<ExecutionContext>) -> wasmtime::Result<()> {
         self.table.delete(context)?;
-        self.ctx.graphs = self.ctx.graphs.saturating_sub(1);
+        self.ctx.give(Count::Context);
         Ok(())
     }
 }

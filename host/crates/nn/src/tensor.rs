@@ -17,6 +17,22 @@ pub struct GuestTensor {
 }
 
 impl GuestTensor {
+    pub(crate) fn new(dims: Vec<u32>, ty: TensorType, data: Vec<u8>) -> Self {
+        Self { dims, ty, data: data.into() }
+    }
+
+    pub(crate) fn dims(&self) -> &[u32] {
+        &self.dims
+    }
+
+    pub(crate) fn kind(&self) -> TensorType {
+        self.ty
+    }
+
+    pub(crate) fn data(&self) -> &[u8] {
+        &self.data
+    }
+
     pub(crate) fn checked(&self) -> Result<Tensor, NnError> {
         let dtype = match self.ty {
             TensorType::Fp16 => DType::F16,
@@ -54,16 +70,8 @@ impl GuestTensor {
 impl NnCtxView<'_> {
     /// Counts the tensor against the invocation's limit; over it, the guest traps.
     pub(crate) fn push_tensor(&mut self, tensor: GuestTensor) -> wasmtime::Result<Resource<GuestTensor>> {
-        let total = self.ctx.tensor_bytes.saturating_add(tensor.bytes());
-        if total > self.ctx.limits.tensor_bytes {
-            return Err(wasmtime::format_err!(
-                "tensors of {total} bytes live at one time, at most {} are allowed",
-                self.ctx.limits.tensor_bytes
-            ));
-        }
-        let handle = self.table.push(tensor)?;
-        self.ctx.tensor_bytes = total;
-        Ok(handle)
+        self.ctx.hold(tensor.bytes()).map_err(|error| wasmtime::format_err!("{}", error.data))?;
+        Ok(self.table.push(tensor)?)
     }
 }
 
@@ -76,7 +84,7 @@ impl HostTensor for NnCtxView<'_> {
         ty: TensorType,
         data: Vec<u8>,
     ) -> wasmtime::Result<Resource<GuestTensor>> {
-        self.push_tensor(GuestTensor { dims, ty, data: data.into() })
+        self.push_tensor(GuestTensor::new(dims, ty, data))
     }
 
     async fn dimensions(&mut self, tensor: Resource<GuestTensor>) -> wasmtime::Result<Vec<u32>> {
@@ -93,7 +101,7 @@ impl HostTensor for NnCtxView<'_> {
 
     async fn drop(&mut self, tensor: Resource<GuestTensor>) -> wasmtime::Result<()> {
         let tensor = self.table.delete(tensor)?;
-        self.ctx.tensor_bytes = self.ctx.tensor_bytes.saturating_sub(tensor.bytes());
+        self.ctx.release(tensor.bytes());
         Ok(())
     }
 }

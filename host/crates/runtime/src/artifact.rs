@@ -6,10 +6,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use wasmeter_types::Digest;
-use wasmtime::Engine;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module, Precompiled};
 
 use crate::engine::FUEL_SCHEDULE;
+use crate::kind::Compiled;
 
 /// Compiled components on disk. A cache: every file can be deleted and is made again from its component.
 ///
@@ -98,7 +99,7 @@ impl ArtifactCache {
     ///
     /// # Errors
     /// `Missing` if there is none or it is not authentic.
-    pub fn get(&self, digest: &Digest) -> Result<Component, ArtifactError> {
+    pub fn get(&self, digest: &Digest) -> Result<Compiled, ArtifactError> {
         let name = self.name(digest);
         let missing = |e: io::Error| match e.kind() {
             io::ErrorKind::NotFound => ArtifactError::Missing(*digest),
@@ -121,13 +122,19 @@ impl ArtifactCache {
     }
 
     #[allow(unsafe_code, reason = "wasmtime has no safe way to load an artifact")]
-    fn map(&self, file: &File) -> Result<Component, ArtifactError> {
+    fn map(&self, file: &File) -> Result<Compiled, ArtifactError> {
         // The same open file that was hashed, not the path: the path could name another one by now.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         // SAFETY: the bytes are the output of our own compile child for this engine's configuration (the tag covers
         // name and content, the name the engine's compatibility), and only this user can write to the file.
-        let component = unsafe { Component::deserialize_file(&self.engine, path) };
-        component.map_err(|e| ArtifactError::Engine(format!("{e:#}")))
+        // Which of the two it is, the artifact itself says, and wasmtime checks it again.
+        let compiled = match Engine::detect_precompiled_file(&path) {
+            Ok(Some(Precompiled::Module)) => {
+                unsafe { Module::deserialize_file(&self.engine, path) }.map(Compiled::Module)
+            }
+            _ => unsafe { Component::deserialize_file(&self.engine, path) }.map(Compiled::Component),
+        };
+        compiled.map_err(|e| ArtifactError::Engine(format!("{e:#}")))
     }
 
     /// Deletes an artifact; none is not an error.
@@ -150,6 +157,16 @@ impl ArtifactCache {
 mod tests {
     use super::*;
     use crate::engine::{PoolOptions, compile_engine, host_engine};
+
+    #[test]
+    fn tells_modules_from_components() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = host_engine(PoolOptions { instances: 2, max_memory: 1 << 20 }).unwrap();
+        let cache = ArtifactCache::open(dir.path(), [7; 32], &engine).unwrap();
+        let (module, digest) = (b"\0asm\x01\0\0\0", Digest::of(b"m"));
+        cache.put(&digest, &compile_engine().unwrap().precompile_module(module).unwrap()).unwrap();
+        assert!(matches!(cache.get(&digest), Ok(Compiled::Module(_))));
+    }
 
     #[test]
     fn loads_its_own_output_and_nothing_else() {

@@ -7,7 +7,7 @@ use wasmtime_wasi_http::{
 };
 
 /// Resources of all kinds that one invocation may hold.
-const RESOURCES: usize = 10_000;
+pub(crate) const RESOURCES: usize = 10_000;
 /// Bytes of one chunk of a response body.
 const CHUNK: usize = 64 << 10;
 /// Table elements of one invocation.
@@ -29,8 +29,7 @@ impl Guest {
         table.set_max_capacity(RESOURCES);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(64 << 10);
-        let most = usize::try_from(memory).unwrap_or(usize::MAX);
-        Self { wasi, http, hooks: Hooks, table, nn, memory: MemoryLimit { used: 0, most, refused: false } }
+        Self { wasi, http, hooks: Hooks, table, nn, memory: MemoryLimit::new(memory) }
     }
 }
 
@@ -77,6 +76,28 @@ pub(crate) struct MemoryLimit {
     used: usize,
     most: usize,
     pub(crate) refused: bool,
+}
+
+impl MemoryLimit {
+    pub(crate) fn new(memory: u64) -> Self {
+        Self { used: 0, most: usize::try_from(memory).unwrap_or(usize::MAX), refused: false }
+    }
+}
+
+/// Store data whose use is measured in the same way, whatever kind of guest it belongs to.
+pub(crate) trait Metered: Send + 'static {
+    fn memory(&mut self) -> &mut MemoryLimit;
+    fn nn(&mut self) -> &mut NnCtx;
+}
+
+impl Metered for Guest {
+    fn memory(&mut self) -> &mut MemoryLimit {
+        &mut self.memory
+    }
+
+    fn nn(&mut self) -> &mut NnCtx {
+        &mut self.nn
+    }
 }
 
 impl ResourceLimiter for MemoryLimit {

@@ -9,7 +9,9 @@ mod artifact;
 mod compile;
 mod engine;
 mod guest;
+mod guest_core;
 mod invoke;
+mod kind;
 mod loader;
 mod logs;
 mod stdio;
@@ -20,5 +22,6 @@ pub use engine::{EngineError, FUEL_SCHEDULE, PoolOptions, host_engine};
 pub use invoke::{
     BodyError, Figures, Invocation, Invoker, InvokerOptions, RecordError, Recorder, Reply, ReplyBody,
 };
+pub use kind::Compiled;
 pub use loader::{Inspected, LoadError, Loaded, Loader};
 pub use logs::{LogHub, LogLine, LogStream};

@@ -6,21 +6,31 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use wasmeter_catalog::{BlobError, BlobKey, BlobKind, BlobStore};
 use wasmeter_types::Digest;
-use wasmtime::Engine;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::Linker;
+use wasmtime::{Engine, ExternType, InstancePre, Module};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::artifact::{ArtifactCache, ArtifactError};
 use crate::compile::{CompileError, Compiler};
 use crate::guest::{self, Guest};
+use crate::guest_core::{self, CoreGuest};
+use crate::kind::{Compiled, Kind};
 
 /// Components held in memory at one time; each takes about half a megabyte.
 const LOADED: usize = 1000;
 
-/// A component that is ready to be instantiated.
+/// A function that is ready to be instantiated.
 pub struct Loaded {
-    pub(crate) pre: ProxyPre<Guest>,
+    pub(crate) pre: Pre,
     used: AtomicU64,
+}
+
+/// Its imports are resolved.
+pub(crate) enum Pre {
+    /// A component that handles HTTP.
+    Component(ProxyPre<Guest>),
+    /// A core module that is run as a command.
+    Command(InstancePre<CoreGuest>),
 }
 
 /// What a component imports and exports.
@@ -67,6 +77,7 @@ pub struct Loader {
 struct Inner {
     engine: Engine,
     linker: Linker<Guest>,
+    core: wasmtime::Linker<CoreGuest>,
     compiler: Compiler,
     artifacts: Arc<ArtifactCache>,
     blobs: Arc<dyn BlobStore>,
@@ -74,9 +85,6 @@ struct Inner {
     clock: AtomicU64,
 }
 
-/// The first eight bytes of every Wasm binary; the last four tell a component from a module.
-const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
-const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const HANDLER: &str = "wasi:http/incoming-handler@0.2.";
 
 impl Loader {
@@ -90,10 +98,13 @@ impl Loader {
         artifacts: ArtifactCache,
         blobs: Arc<dyn BlobStore>,
     ) -> Result<Self, LoadError> {
-        let linker = guest::linker(engine).map_err(|e| LoadError::Broken(format!("{e:#}")))?;
+        let broken = |e: wasmtime::Error| LoadError::Broken(format!("{e:#}"));
+        let linker = guest::linker(engine).map_err(broken)?;
+        let core = guest_core::linker(engine).map_err(broken)?;
         let inner = Inner {
             engine: engine.clone(),
             linker,
+            core,
             compiler,
             artifacts: Arc::new(artifacts),
             blobs,
@@ -167,49 +178,86 @@ impl Loader {
             Err(error) => return Err(LoadError::Broken(error.to_string())),
         };
         let broken = |e: wasmtime::Error| LoadError::Broken(format!("{e:#}"));
-        let pre = self.inner.linker.instantiate_pre(&component).map_err(broken)?;
-        let pre = ProxyPre::new(pre).map_err(broken)?;
+        let pre = self.inner.pre(&component).map_err(broken)?;
         Ok(Arc::new(Loaded { pre, used: AtomicU64::new(0) }))
     }
 
-    async fn from_artifact(&self, digest: Digest) -> Result<Component, ArtifactError> {
+    async fn from_artifact(&self, digest: Digest) -> Result<Compiled, ArtifactError> {
         let artifacts = self.inner.artifacts.clone();
         tokio::task::spawn_blocking(move || artifacts.get(&digest))
             .await
             .map_err(|e| ArtifactError::Engine(e.to_string()))?
     }
 
-    async fn compile(&self, digest: Digest, bytes: &[u8]) -> Result<Component, LoadError> {
+    async fn compile(&self, digest: Digest, bytes: &[u8]) -> Result<Compiled, LoadError> {
         let artifact = self.inner.compiler.compile(bytes).await?;
         let artifacts = self.inner.artifacts.clone();
         let keep = move || {
             artifacts.put(&digest, &artifact)?;
             artifacts.get(&digest)
         };
-        let kept: Result<Component, ArtifactError> =
+        let kept: Result<Compiled, ArtifactError> =
             tokio::task::spawn_blocking(keep).await.map_err(|e| LoadError::Broken(e.to_string()))?;
         kept.map_err(|e| LoadError::Broken(e.to_string()))
     }
 }
 
 impl Inner {
-    fn check(&self, component: &Component) -> Result<Inspected, LoadError> {
-        let ty = component.component_type();
-        let imports: Vec<String> = ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
-        let exports: Vec<String> = ty.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
-        if !exports.iter().any(|e| e.starts_with(HANDLER)) {
+    fn pre(&self, compiled: &Compiled) -> wasmtime::Result<Pre> {
+        Ok(match compiled {
+            Compiled::Component(c) => Pre::Component(ProxyPre::new(self.linker.instantiate_pre(c)?)?),
+            Compiled::Module(m) => Pre::Command(self.core.instantiate_pre(m)?),
+        })
+    }
+
+    fn check(&self, compiled: &Compiled) -> Result<Inspected, LoadError> {
+        let (imports, exports): (Vec<String>, Vec<String>) = match compiled {
+            Compiled::Component(component) => {
+                let ty = component.component_type();
+                let imports = ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
+                (imports, ty.exports(&self.engine).map(|(name, _)| name.to_owned()).collect())
+            }
+            Compiled::Module(module) => {
+                let mut imports: Vec<_> = module.imports().map(|i| i.module().to_owned()).collect();
+                imports.sort_unstable();
+                imports.dedup();
+                (imports, module.exports().map(|e| e.name().to_owned()).collect())
+            }
+        };
+        let (kind, entry) = match compiled {
+            Compiled::Component(_) => ("component", exports.iter().any(|e| e.starts_with(HANDLER))),
+            Compiled::Module(module) => ("module", is_command(module)?),
+        };
+        if !entry {
             return Err(LoadError::Refused(format!(
                 "the component exports {}; a function exports wasi:http/incoming-handler@0.2: start from `wasmeter new`",
                 shown(&exports)
             )));
         }
-        if let Err(error) = self.linker.instantiate_pre(component) {
+        if let Err(error) = self.pre(compiled) {
             return Err(LoadError::Refused(format!(
-                "the component imports something that nobody provides here: {}",
+                "the {kind} imports something that nobody provides here: {}",
                 error.root_cause()
             )));
         }
         Ok(Inspected { imports, exports })
+    }
+}
+
+/// A command has the function `_start`, which takes and gives nothing, and a memory that the host can see: without one,
+/// no call of WASI or wasi-nn can pass a pointer.
+fn is_command(module: &Module) -> Result<bool, LoadError> {
+    let refused = |reason: &str| Err(LoadError::Refused(reason.to_owned()));
+    match module.get_export("_start") {
+        Some(ExternType::Func(start)) if start.params().len() == 0 && start.results().len() == 0 => {}
+        Some(_) => {
+            return refused("this core module's _start is not a function without parameters and results");
+        }
+        None => return refused(NO_START),
+    }
+    match module.get_export("memory") {
+        Some(ExternType::Memory(_)) => Ok(true),
+        _ => refused("this core module does not export its memory: build it for wasm32-wasip1"),
     }
 }
 
@@ -220,13 +268,14 @@ fn shown(names: &[String]) -> String {
     }
 }
 
+/// A library and no command.
+const NO_START: &str = "this is a core module without the export of a function: build a component (`cargo build --target wasm32-wasip2`), or a command that answers like a CGI program (`--target wasm32-wasip1`)";
+
 fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
-    if bytes.starts_with(COMPONENT) {
+    if Kind::of(bytes).is_some() {
         return Ok(());
     }
-    let reason = if bytes.starts_with(MODULE) {
-        "this is a core module without the export of a function: build a component (`cargo build --target wasm32-wasip2`)"
-    } else if bytes.starts_with(b"\x7fELF") {
+    let reason = if bytes.starts_with(b"\x7fELF") {
         "this is a compiled artifact or a program: upload the component (.wasm); artifacts are made here"
     } else {
         "this is not Wasm: a component starts with the bytes 00 61 73 6d 0d 00 01 00"
@@ -243,8 +292,8 @@ mod tests {
         let text = |bytes: &[u8]| check_kind(bytes).unwrap_err().to_string();
         assert!(text(b"").contains("not Wasm"));
         assert!(text(&[0; 64]).contains("not Wasm"));
-        assert!(text(MODULE).contains("core module"));
         assert!(text(b"\x7fELF\x02").contains("compiled artifact"));
-        assert!(check_kind(COMPONENT).is_ok());
+        assert!(check_kind(b"\0asm\x0d\0\x01\0").is_ok());
+        assert!(check_kind(b"\0asm\x01\0\0\0").is_ok());
     }
 }

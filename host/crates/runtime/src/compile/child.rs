@@ -3,6 +3,7 @@ use std::process::ExitCode;
 
 use super::{REFUSED, sandbox};
 use crate::engine::compile_engine;
+use crate::kind::Kind;
 
 /// The main function of `wasmeter compile`: a component on standard input, its artifact on standard output.
 ///
@@ -37,7 +38,12 @@ fn compile() -> Result<(), Failed> {
     let mut component = Vec::new();
     io::stdin().lock().read_to_end(&mut component).map_err(broken)?;
     let engine = compile_engine().map_err(|e| Failed::Broken(e.to_string()))?;
-    let artifact = engine.precompile_component(&component).map_err(|e| Failed::Refused(format!("{e:#}")))?;
+    let artifact = match Kind::of(&component) {
+        Some(Kind::Module) => engine.precompile_module(&component),
+        // What is neither is refused with a reason.
+        Some(Kind::Component) | None => engine.precompile_component(&component),
+    };
+    let artifact = artifact.map_err(|e| Failed::Refused(format!("{e:#}")))?;
     let mut out = io::stdout().lock();
     out.write_all(&artifact).and_then(|()| out.flush()).map_err(broken)
 }

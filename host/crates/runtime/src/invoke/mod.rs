@@ -1,4 +1,6 @@
 mod body;
+mod cgi;
+mod command;
 mod figures;
 mod guest_body;
 mod run;

@@ -16,17 +16,19 @@ use wasmeter_usage::{ModelUse, Outcome, RECORD_VERSION, UsageRecord};
 use wasmtime::Store;
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use super::body::{BodyError, Chunk, ReplyBody};
+use super::command::Start;
 use super::figures::{Figures, Timing};
 use super::guest_body::{GuestBody, Seen};
 use super::verdict::{End, Stop, Verdict};
 use super::{Inner, Invocation, allow_list};
 use crate::engine::FUEL_SCHEDULE;
-use crate::guest::Guest;
-use crate::loader::Loaded;
+use crate::guest::{Guest, Metered};
+use crate::loader::Pre;
 use crate::logs::LogStream;
 use crate::stdio::{GuestOutput, budget};
 
@@ -41,7 +43,7 @@ const STREAM_CHUNKS: usize = 4;
 /// How long a caller may take over the last chunk, after the guest has ended and the usage is recorded.
 const LAST_CHUNK: Duration = Duration::from_secs(30);
 
-type HeadResult = Result<Response<HyperOutgoingBody>, ErrorCode>;
+pub(super) type HeadResult = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 /// The life of one invocation: run the guest, carry its answer, record what it used, let go of the last byte.
 pub(super) async fn run(
@@ -73,8 +75,7 @@ pub(super) async fn run(
             let mut wasi = WasiCtxBuilder::new();
             let left = budget();
             wasi.allow_tcp(false).allow_udp(false).max_random_size(64 << 10);
-            wasi.stdout(GuestOutput::new(log.clone(), id, LogStream::Stdout, left.clone()));
-            wasi.stderr(GuestOutput::new(log.clone(), id, LogStream::Stderr, left));
+            wasi.stderr(GuestOutput::new(log.clone(), id, LogStream::Stderr, left.clone()));
             for (key, value) in &revision.manifest.env {
                 wasi.env(key, value);
             }
@@ -86,9 +87,18 @@ pub(super) async fn run(
                 deadline,
                 host.options.nn,
             );
-            let guest = Guest::new(wasi.build(), nn, limits.memory.0);
-            let run = Run { loaded: &loaded, host: &host, limits, deadline, cancel: &cancel };
-            run.guest(guest, request, &mut carrier, &mut timing, &mut spent).await
+            let run = Run { host: &host, limits, deadline, cancel: &cancel };
+            match &loaded.pre {
+                Pre::Component(pre) => {
+                    wasi.stdout(GuestOutput::new(log.clone(), id, LogStream::Stdout, left));
+                    let guest = Guest::new(wasi.build(), nn, limits.memory.0);
+                    run.guest(pre, guest, request, &mut carrier, &mut timing, &mut spent).await
+                }
+                Pre::Command(pre) => {
+                    let start = Start { pre, wasi, nn, manifest: &revision.manifest, request };
+                    run.command(start, &mut carrier, &mut timing, &mut spent).await
+                }
+            }
         }
     };
     let verdict = match ended.error {
@@ -168,7 +178,7 @@ fn access_line(record: &UsageRecord, seen: &Seen, timing: Timing) {
 
 /// What the store says at its death.
 #[derive(Default)]
-struct Spent {
+pub(super) struct Spent {
     fuel: u64,
     models: Vec<ModelUse>,
     fault: Option<wasmeter_nn::Fault>,
@@ -176,17 +186,16 @@ struct Spent {
 }
 
 #[derive(Default)]
-struct Ended {
-    result: Option<Result<(), wasmtime::Error>>,
-    stop: Option<Stop>,
+pub(super) struct Ended {
+    pub(super) result: Option<Result<(), wasmtime::Error>>,
+    pub(super) stop: Option<Stop>,
     /// A failure of the platform before the guest ran.
-    error: Option<Error>,
+    pub(super) error: Option<Error>,
 }
 
-struct Run<'a> {
-    loaded: &'a Loaded,
+pub(super) struct Run<'a> {
     host: &'a Inner,
-    limits: &'a Limits,
+    pub(super) limits: &'a Limits,
     deadline: Instant,
     cancel: &'a CancellationToken,
 }
@@ -194,13 +203,14 @@ struct Run<'a> {
 impl Run<'_> {
     async fn guest(
         &self,
+        pre: &ProxyPre<Guest>,
         guest: Guest,
         request: http::Request<GuestBody>,
         carrier: &mut Carrier,
         timing: &mut Timing,
         spent: &mut Spent,
     ) -> Ended {
-        let mut store = Store::new(self.loaded.pre.engine(), guest);
+        let mut store = Store::new(pre.engine(), guest);
         let ready = self.prepare(&mut store);
         let (head_tx, head) = oneshot::channel::<HeadResult>();
         let http = store.data_mut().http();
@@ -219,7 +229,7 @@ impl Run<'_> {
         let mut instantiated = None;
         let mut ended = {
             let call = async {
-                let proxy = self.loaded.pre.instantiate_async(&mut store).await?;
+                let proxy = pre.instantiate_async(&mut store).await?;
                 instantiated = Some(Instant::now());
                 proxy.wasi_http_incoming_handler().call_handle(&mut store, request, outparam).await
             };
@@ -227,20 +237,25 @@ impl Run<'_> {
         };
         timing.instantiate = instantiated.unwrap_or_else(Instant::now) - began;
         timing.run = began.elapsed() - timing.instantiate;
-        spent.fuel = self.limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
-        spent.models = store.data().nn.uses();
-        spent.fault = store.data().nn.fault().cloned();
-        spent.memory_refused = store.data().memory.refused;
-        // The store holds the sending end of the body: what is left in the channel is all there will be.
-        drop(store);
+        self.close(store, spent);
         if ended.stop.is_none() {
             ended.stop = carrier.drain().await;
         }
         ended
     }
 
-    fn prepare(&self, store: &mut Store<Guest>) -> wasmtime::Result<()> {
-        store.limiter(|guest| &mut guest.memory);
+    /// The death of the store, and what it says of itself. It holds the sending end of the body: what is left in the
+    /// channel then is all there will be.
+    pub(super) fn close<T: Metered>(&self, mut store: Store<T>, spent: &mut Spent) {
+        spent.fuel = self.limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        store.data_mut().nn().settle();
+        spent.models = store.data_mut().nn().uses();
+        spent.fault = store.data_mut().nn().fault().cloned();
+        spent.memory_refused = store.data_mut().memory().refused;
+    }
+
+    pub(super) fn prepare<T: Metered>(&self, store: &mut Store<T>) -> wasmtime::Result<()> {
+        store.limiter(|guest| guest.memory());
         store.set_fuel(self.limits.fuel)?;
         store.fuel_async_yield_interval(Some(self.host.options.yield_interval))?;
         store.set_hostcall_fuel(usize::try_from(self.limits.memory.0).unwrap_or(usize::MAX));
@@ -249,7 +264,7 @@ impl Run<'_> {
     }
 
     /// Polls the guest and carries what it says, in one task, until it ends or is stopped.
-    async fn carry(
+    pub(super) async fn carry(
         &self,
         mut call: Pin<&mut (dyn Future<Output = wasmtime::Result<()>> + Send)>,
         mut head: oneshot::Receiver<HeadResult>,
@@ -286,7 +301,7 @@ impl Run<'_> {
 }
 
 /// Carries the guest's answer to the caller: holds it until the guest ends, or streams it with the last chunk held.
-struct Carrier {
+pub(super) struct Carrier {
     reply: Option<oneshot::Sender<Answer>>,
     parts: Option<response::Parts>,
     status: Option<StatusCode>,
@@ -424,7 +439,7 @@ impl Carrier {
     }
 
     /// After the store's death: the rest of the body, which the channel bounds.
-    async fn drain(&mut self) -> Option<Stop> {
+    pub(super) async fn drain(&mut self) -> Option<Stop> {
         while let Some(body) = &mut self.body {
             let frame = body.frame().await;
             if let Err(stop) = self.take(frame) {

@@ -1,0 +1,39 @@
+use wasmeter_nn::NnCtx;
+use wasmtime::{Engine, Linker};
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::{WasiCtxBuilder, WasiView};
+
+use crate::guest::{MemoryLimit, Metered, RESOURCES};
+
+/// The data of a store that runs a core module: a `wasip1` command.
+pub(crate) struct CoreGuest {
+    wasi: WasiP1Ctx,
+    nn: NnCtx,
+    memory: MemoryLimit,
+}
+
+impl CoreGuest {
+    pub(crate) fn new(mut wasi: WasiCtxBuilder, nn: NnCtx, memory: u64) -> Self {
+        let mut wasi = wasi.build_p1();
+        wasi.ctx().table.set_max_capacity(RESOURCES);
+        Self { wasi, nn, memory: MemoryLimit::new(memory) }
+    }
+}
+
+impl Metered for CoreGuest {
+    fn memory(&mut self) -> &mut MemoryLimit {
+        &mut self.memory
+    }
+
+    fn nn(&mut self) -> &mut NnCtx {
+        &mut self.nn
+    }
+}
+
+/// What a command may import: `wasi_snapshot_preview1`, with no files and no sockets in it, and `wasi_ephemeral_nn`.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<CoreGuest>> {
+    let mut linker = Linker::new(engine);
+    p1::add_to_linker_async(&mut linker, |guest: &mut CoreGuest| &mut guest.wasi)?;
+    wasmeter_nn::add_core_to_linker(&mut linker, |guest: &mut CoreGuest| &mut guest.nn)?;
+    Ok(linker)
+}

@@ -48,6 +48,9 @@ pub enum ComputeError {
     /// The device's queue is full.
     #[error("device {0} has too many computes waiting; try again later")]
     Overloaded(Arc<str>),
+    /// The model is not on its device, and there is no room for it now.
+    #[error("{0}")]
+    NoRoom(ModelError),
     /// The host is shutting down.
     #[error("the host is draining")]
     Draining,
@@ -87,6 +90,7 @@ impl ComputeError {
             ComputeError::InvalidArgument(_) => "invalid-argument",
             ComputeError::NotFound(_) => "not-found",
             ComputeError::Overloaded(_) => "overloaded",
+            ComputeError::NoRoom(_) => "no-room",
             ComputeError::Draining => "draining",
             ComputeError::Deadline { .. } => "deadline",
             ComputeError::EngineMissing(_) => "engine-missing",
@@ -125,6 +129,7 @@ impl From<ModelError> for ComputeError {
                 ComputeError::DeviceLost { device: device.into(), message }
             }
             ModelError::Overloaded { device } => ComputeError::Overloaded(device.into()),
+            ModelError::NoRoom { .. } => ComputeError::NoRoom(error),
             ModelError::Draining => ComputeError::Draining,
             other => ComputeError::Engine(other.to_string()),
         }

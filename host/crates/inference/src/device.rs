@@ -14,7 +14,7 @@ use tokio::{
 };
 use wasmeter_usage::DeviceClass;
 
-use crate::{DeviceControl, account::Ledger, queue::Queue};
+use crate::{DeviceControl, account::Ledger, queue::Queue, room::Room};
 
 /// What callers, the lane and the watchdog of one device share.
 pub(crate) struct Device {
@@ -22,6 +22,7 @@ pub(crate) struct Device {
     pub(crate) class: DeviceClass,
     pub(crate) queue: Queue,
     pub(crate) ledger: Ledger,
+    pub(crate) room: Room,
     pub(crate) control: Arc<dyn DeviceControl>,
     pub(crate) compute_seconds: Histogram,
     pub(crate) queue_seconds: Histogram,
@@ -51,6 +52,7 @@ impl Device {
         Self {
             queue: Queue::new(&name, capacity),
             ledger: Ledger::new(&name),
+            room: Room::default(),
             compute_seconds: histogram("wasmeter_device_compute_seconds"),
             queue_seconds: histogram("wasmeter_device_queue_seconds"),
             name,

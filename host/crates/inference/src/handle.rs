@@ -7,10 +7,12 @@ use tokio::{
 use wasmeter_usage::DeviceClass;
 
 use crate::{
-    Account, ComputeError, ComputeRequest, Computed, ModelError, ModelKey, ModelSpec, ModelState, Signature,
+    Account, ComputeError, ComputeRequest, Computed, ModelError, ModelKey, ModelSource, ModelSpec, ModelState,
+    Signature,
     device::Device,
     entry::Entry,
-    queue::{Full, Order},
+    lease::Entered,
+    queue::Full,
     registry::{Model, Registry},
     slot::{Leave, Slot},
     validate,
@@ -25,6 +27,7 @@ pub struct Handle {
 pub(crate) struct Inner {
     pub(crate) devices: Vec<Arc<Device>>,
     pub(crate) registry: Registry,
+    pub(crate) source: Arc<dyn ModelSource>,
 }
 
 /// One device.
@@ -49,6 +52,8 @@ pub struct ModelStatus {
     pub device: Arc<str>,
     /// Where it stands.
     pub state: ModelState,
+    /// What it takes of its device's memory while it is on it.
+    pub bytes: u64,
 }
 
 /// All devices and models.
@@ -67,49 +72,68 @@ impl Handle {
     /// # Errors
     /// [`ModelError`].
     pub async fn load(&self, spec: ModelSpec) -> Result<Arc<Signature>, ModelError> {
+        let model = self.known_or_new(spec)?;
+        if let ModelState::Ready(signature) = model.state() {
+            return Ok(signature);
+        }
+        let mut loading = self.bring(&model);
+        let outcome = loading.wait_for(Option::is_some).await;
+        outcome.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(ModelError::Draining))
+    }
+
+    /// Registers a model version that is loaded when it is first computed. One that is known already stays as it is.
+    ///
+    /// # Errors
+    /// [`ModelError::UnknownDevice`], [`ModelError::InUse`].
+    pub fn register(&self, spec: ModelSpec) -> Result<(), ModelError> {
+        let known = self.inner.registry.get(&spec.key).is_some_and(|known| known.spec == spec);
+        let model = self.known_or_new(spec)?;
+        if !known {
+            model.set(ModelState::Evicted);
+        }
+        Ok(())
+    }
+
+    /// The model of this very form, unless it failed; else a new one in its place.
+    fn known_or_new(&self, spec: ModelSpec) -> Result<Arc<Model>, ModelError> {
         let found = self.inner.devices.iter().find(|device| *device.name == *spec.device);
         let Some(device) = found else {
             return Err(ModelError::UnknownDevice { key: spec.key, device: spec.device });
         };
-        let model = match self.inner.registry.get(&spec.key) {
-            Some(known) if known.spec == spec => match known.state() {
-                ModelState::Ready(signature) => return Ok(signature),
-                ModelState::Loading => known,
-                ModelState::Failed(_) | ModelState::Unloaded => self.register(spec, device),
-            },
-            _ => self.register(spec, device),
-        };
-        let (reply, answer) = oneshot::channel();
-        let failed = match device.queue.order(Order::Load { model: Arc::clone(&model), reply }) {
-            Ok(()) => match answer.await {
-                Ok(answer) => return answer,
-                Err(_) => ModelError::Draining,
-            },
-            Err(Full::Full) => ModelError::Overloaded { device: device.name.to_string() },
-            Err(Full::Closed) => ModelError::Draining,
-        };
-        model.set(ModelState::Failed(failed.clone()));
-        Err(failed)
-    }
-
-    fn register(&self, spec: ModelSpec, device: &Arc<Device>) -> Arc<Model> {
-        let model = Arc::new(Model::new(spec, Arc::clone(device)));
+        if let Some(known) = self.inner.registry.get(&spec.key) {
+            if known.spec == spec && !matches!(known.state(), ModelState::Failed(_) | ModelState::Unloaded) {
+                known.retire(false);
+                return Ok(known);
+            }
+            if known.is_retired() && known.spec != spec {
+                return Err(ModelError::InUse(spec.key));
+            }
+        }
+        let bytes = self.inner.source.size(&spec.key).unwrap_or(0);
+        let model = Arc::new(Model::new(spec, Arc::clone(device), bytes));
         if let Some(old) = self.inner.registry.insert(Arc::clone(&model)) {
             old.set(ModelState::Unloaded);
         }
-        model
+        Ok(model)
     }
 
-    /// Forgets a model version: computes that wait for it are refused, its memory is given back. Unknown
-    /// versions are ignored.
+    /// Forgets a model version: nobody gets it any more, and when the last who has it is done, its memory is given
+    /// back. Ends after that if nobody has it, else at once. Unknown versions are ignored.
     pub async fn unload(&self, key: &ModelKey) {
-        let Some(model) = self.inner.registry.remove(key) else { return };
-        model.set(ModelState::Unloaded);
-        let (reply, done) = oneshot::channel();
-        // A full or closed queue leaves the model to the next restart of the worker.
-        if model.device.queue.order(Order::Unload { key: key.clone(), reply }).is_ok() {
+        let Some(model) = self.inner.registry.get(key) else { return };
+        model.retire(true);
+        if self.inner.registry.end(&model)
+            && let Some(done) = self.give_back(&model)
+        {
             let _ = done.await;
+            model.device.room.freed();
         }
+    }
+
+    /// Where a version stands; `None` if it is not registered.
+    #[must_use]
+    pub fn state(&self, key: &ModelKey) -> Option<ModelState> {
+        self.inner.registry.get(key).map(|model| model.state())
     }
 
     /// The signature of a model that is ready.
@@ -147,6 +171,7 @@ impl Handle {
             key: model.spec.key.clone(),
             device: Arc::clone(&model.device.name),
             state: model.state(),
+            bytes: model.bytes,
         };
         Status {
             devices: self.inner.devices.iter().map(device).collect(),
@@ -154,25 +179,49 @@ impl Handle {
         }
     }
 
-    /// Runs a model once. Dropping the future takes a waiting entry out of the queue; a running one goes on
+    /// Waits until the model is on its device, and keeps it there.
+    async fn enter(
+        &self,
+        model: &Arc<Model>,
+        deadline: Instant,
+    ) -> Result<(Arc<Signature>, Entered), ComputeError> {
+        loop {
+            match model.enter() {
+                Ok(signature) => {
+                    return Ok((signature, Entered { handle: self.clone(), model: Arc::clone(model) }));
+                }
+                Err(ModelState::Failed(error)) => return Err(error.into()),
+                Err(ModelState::Unloaded) => return Err(ComputeError::NotFound(model.spec.key.clone())),
+                Err(_) => {}
+            }
+            let mut loading = self.bring(model);
+            match timeout_at(deadline, loading.wait_for(Option::is_some)).await {
+                Err(_) => return Err(ComputeError::Deadline { charged_ns: 0 }),
+                Ok(Err(_)) => return Err(ComputeError::Draining),
+                Ok(Ok(outcome)) => {
+                    if let Some(Err(error)) = &*outcome {
+                        return Err(error.clone().into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs a model once; one that is not on its device is loaded first, which is queueing. Dropping the future takes a waiting entry out of the queue; a running one goes on
     /// until its end or its deadline, and its charge is fixed at the moment of the drop.
     ///
     /// # Errors
     /// [`ComputeError`].
     pub async fn compute(&self, request: ComputeRequest) -> Result<Computed, ComputeError> {
         let ComputeRequest { tenant, model: key, inputs, deadline, meter } = request;
+        let submitted = Instant::now();
         let Some(model) = self.inner.registry.get(&key) else { return Err(ComputeError::NotFound(key)) };
-        let signature = match model.state() {
-            ModelState::Ready(signature) => signature,
-            ModelState::Failed(error) => return Err(error.into()),
-            ModelState::Loading | ModelState::Unloaded => return Err(ComputeError::NotFound(key)),
-        };
+        let (signature, _entered) = self.enter(&model, deadline).await?;
         let inputs = validate::arrange(&signature, inputs)?;
         let device = Arc::clone(&model.device);
         let slot = Arc::new(Slot::new(meter));
         let (reply, mut answer) = oneshot::channel();
         let id = device.number();
-        let submitted = Instant::now();
         let plan = model.grouping.plan(&inputs);
         let (padded, debited_ns) = (None, 0);
         let entry = Entry {

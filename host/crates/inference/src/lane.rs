@@ -28,6 +28,7 @@ pub(crate) struct Lane {
     pub(crate) backend: Metered,
     source: Arc<dyn ModelSource>,
     pub(crate) quarantine: Quarantine,
+    warm_up: bool,
     /// What the backend holds, as far as the lane knows.
     pub(crate) loaded: HashSet<ModelKey>,
     /// What it held when it died: loading these again counts as a reload.
@@ -43,6 +44,7 @@ impl Lane {
         backend: Box<dyn Backend>,
         source: Arc<dyn ModelSource>,
         quarantine: Quarantine,
+        warm_up: bool,
     ) -> Self {
         let backend = Metered::new(backend, Arc::clone(&device));
         Self {
@@ -50,6 +52,7 @@ impl Lane {
             backend,
             source,
             quarantine,
+            warm_up,
             loaded: HashSet::new(),
             dropped: HashSet::new(),
             deaths: HashMap::new(),
@@ -120,7 +123,7 @@ impl Lane {
                 let message = "it was unloaded or replaced while it waited".to_owned();
                 return Err(ModelError::Invalid { key: model.spec.key.clone(), message });
             }
-            ModelState::Loading | ModelState::Failed(_) => {}
+            ModelState::Loading | ModelState::Evicted | ModelState::Failed(_) => {}
         }
         let key = &model.spec.key;
         // An operator who loads a quarantined version again means it: count anew.
@@ -129,6 +132,9 @@ impl Lane {
         match loaded {
             Ok(signature) => {
                 let signature = Arc::new(signature);
+                if self.warm_up {
+                    self.run_once(model, &signature);
+                }
                 model.set(ModelState::Ready(Arc::clone(&signature)));
                 Ok(signature)
             }

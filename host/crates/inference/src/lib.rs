@@ -17,15 +17,19 @@ mod former;
 mod grouping;
 mod handle;
 mod lane;
+mod lease;
 mod metered;
+pub mod mock;
 mod model;
 mod queue;
 mod registry;
+mod room;
 mod serve;
 mod service;
 mod slot;
 mod tensor;
 mod validate;
+mod warmup;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +41,7 @@ pub use backend::{
 };
 pub use compute::{ComputeError, ComputeRequest, Computed};
 pub use handle::{DeviceStatus, Handle, ModelStatus, Status};
+pub use lease::Lease;
 pub use model::{
     BatchingOptions, Dim, Engine, ModelError, ModelKey, ModelSource, ModelSpec, Owner, Pad, Port, Precision,
     Signature,

@@ -190,6 +190,13 @@ pub trait ModelSource: Send + Sync {
     /// # Errors
     /// Where there is no such file, or it cannot be read.
     fn open(&self, key: &ModelKey) -> io::Result<File>;
+
+    /// Bytes of what the engine loads, which stand for the memory that the model takes on its device; `None` where
+    /// that is not known. Must not block.
+    fn size(&self, key: &ModelKey) -> Option<u64> {
+        let _ = key;
+        None
+    }
 }
 
 /// Why a model is not ready.
@@ -240,6 +247,35 @@ pub enum ModelError {
         /// How.
         message: String,
     },
+    /// It does not fit onto its device, whatever else leaves.
+    #[error(
+        "model {key} has {bytes} bytes, and device {device} holds models of {budget} bytes: raise [engines] model-memory"
+    )]
+    TooLarge {
+        /// The model.
+        key: ModelKey,
+        /// Its device.
+        device: String,
+        /// Its size.
+        bytes: u64,
+        /// The device's budget.
+        budget: u64,
+    },
+    /// The models beside which it does not fit are all in use.
+    #[error(
+        "no room for model {key} on device {device}: the models on it are in use and fill its {budget} bytes; try again later, or raise [engines] model-memory"
+    )]
+    NoRoom {
+        /// The model.
+        key: ModelKey,
+        /// Its device.
+        device: String,
+        /// The device's budget.
+        budget: u64,
+    },
+    /// Its number was another model's, which was removed and is still in use.
+    #[error("model {0} was removed, and invocations still use it: push the next number, or wait for them")]
+    InUse(ModelKey),
     /// Too many models wait for this device.
     #[error("device {device} has too many models waiting to be loaded")]
     Overloaded {

@@ -18,6 +18,8 @@ use crate::{
 
 /// Results that may wait for the aide; more, and the lane answers by itself.
 const DONE: usize = 2;
+/// Of shorter runs there is no time to prepare the next batch: the timer is not finer.
+const SHORT: Duration = Duration::from_micros(400);
 
 /// What an operator asks of a lane.
 pub(crate) enum Order {
@@ -35,8 +37,10 @@ pub(crate) enum Work {
 /// Entries and orders that wait for a device. Bounded; full means refused at once.
 ///
 /// Two threads serve it. The lane takes batches and runs them; its aide works while the lane is inside a
-/// run: it prepares the next batch and answers the callers of the last one. Where nothing waits the lane does
-/// both by itself, so that a lone call pays for no hand-over between threads.
+/// run: it answers the callers of the last one and prepares the next batch. It does so late, when three
+/// quarters of the run should be over: a batch that is fixed at the start of a run knows only those who had to
+/// wait for it, and callers that come back at once would miss every second batch. Where nothing waits the
+/// lane does both by itself, so that a lone call pays for no hand-over between threads.
 pub(crate) struct Queue {
     state: Mutex<State>,
     lane: Condvar,
@@ -53,12 +57,20 @@ struct State {
     /// Entries that the aide has in its hands.
     preparing: usize,
     done: VecDeque<Done>,
-    /// The lane is inside a run, which should end then.
-    running: Option<Instant>,
+    /// The lane is inside a run.
+    running: Option<Run>,
     aided: bool,
     closed: bool,
     /// The lane is gone.
     retired: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Run {
+    began: Instant,
+    expected: Duration,
+    /// The aide has looked for a next batch.
+    looked: bool,
 }
 
 impl State {
@@ -70,8 +82,12 @@ impl State {
         self.prepared.as_ref().map_or(0, Vec::len) + self.preparing
     }
 
-    fn to_prepare(&self) -> bool {
-        self.running.is_some() && self.prepared.is_none() && self.former.len() > 0 && !self.closed
+    /// When the aide should prepare the next batch, and when that will begin.
+    fn next_due(&self) -> Option<(Instant, Instant)> {
+        let idle = self.prepared.is_some() || self.closed;
+        let Run { began, expected, .. } =
+            self.running.filter(|run| !idle && !run.looked && run.expected >= SHORT)?;
+        Some((began + expected * 3 / 4, began + expected))
     }
 }
 
@@ -114,8 +130,6 @@ impl Queue {
         }
         if state.running.is_none() {
             self.lane.notify_one();
-        } else if state.aided && state.to_prepare() {
-            self.aide.notify_one();
         }
         drop(state);
         if let Pushed::Displaced(entry) = pushed {
@@ -192,10 +206,7 @@ impl Queue {
             let later = match formed {
                 Ok(batch) => {
                     self.leave(batch.len());
-                    state.running = Some(now + expected(&batch));
-                    if state.aided && state.to_prepare() {
-                        self.aide.notify_one();
-                    }
+                    state.running = Some(Run { began: now, expected: expected(&batch), looked: false });
                     drop(state);
                     refuse_expired(expired);
                     return Work::Batch(batch);
@@ -237,12 +248,6 @@ impl Queue {
         let mut state = self.state.lock();
         state.aided = true;
         loop {
-            if let Some(start) = state.running
-                && state.to_prepare()
-                && self.prepare(&mut state, start)
-            {
-                continue;
-            }
             if let Some(done) = state.done.pop_front() {
                 MutexGuard::unlocked(&mut state, || done.answer());
                 continue;
@@ -250,7 +255,16 @@ impl Queue {
             if state.retired {
                 return;
             }
-            self.aide.wait(&mut state);
+            let Some((at, start)) = state.next_due() else {
+                self.aide.wait(&mut state);
+                continue;
+            };
+            let now = Instant::now();
+            if at <= now {
+                self.prepare(&mut state, start.max(now), now);
+            } else {
+                self.aide.wait_until(&mut state, Clock::now() + at.saturating_duration_since(now));
+            }
         }
     }
 
@@ -265,21 +279,21 @@ impl Queue {
         drop(done);
     }
 
-    /// Prepares the next batch; false where none is due.
-    fn prepare(&self, state: &mut MutexGuard<'_, State>, start: Instant) -> bool {
-        let now = Instant::now();
+    /// Prepares the next batch, if one is due.
+    fn prepare(&self, state: &mut MutexGuard<'_, State>, start: Instant, now: Instant) {
+        if let Some(run) = &mut state.running {
+            run.looked = true;
+        }
         let mut expired = Vec::new();
-        let formed = state.former.form(now, start.max(now), &mut expired);
+        let formed = state.former.form(now, start, &mut expired);
         self.leave(expired.len());
         state.preparing = formed.as_ref().map_or(0, Vec::len);
-        let (formed, some) = MutexGuard::unlocked(state, || {
-            let some = formed.is_ok() || !expired.is_empty();
+        let formed = MutexGuard::unlocked(state, || {
             refuse_expired(expired);
-            let batch = formed.ok().map(|mut batch| {
+            formed.ok().map(|mut batch| {
                 pad(&mut batch);
                 batch
-            });
-            (batch, some)
+            })
         });
         state.preparing = 0;
         if let Some(batch) = formed {
@@ -291,7 +305,6 @@ impl Queue {
             }
             self.lane.notify_one();
         }
-        some
     }
 
     /// Refuses what waits and what comes.

@@ -1,6 +1,14 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use tokio::{sync::watch, time::Instant};
 
 use crate::{ModelError, ModelKey, ModelSpec, Signature, device::Device, grouping::Grouping};
 
@@ -11,24 +19,57 @@ pub enum ModelState {
     Loading,
     /// Can be computed.
     Ready(Arc<Signature>),
+    /// Is not on its device: it made room for another, or nobody has asked for it yet. The next compute loads it.
+    Evicted,
     /// Cannot; says why.
     Failed(ModelError),
     /// Was unloaded; entries that still wait for it are refused.
     Unloaded,
 }
 
+/// How a load ended; `None` until then.
+pub(crate) type Loading = watch::Receiver<Option<Result<Arc<Signature>, ModelError>>>;
+
 /// A registered model version.
 pub(crate) struct Model {
     pub(crate) spec: ModelSpec,
     pub(crate) device: Arc<Device>,
     pub(crate) grouping: Grouping,
+    /// What it takes of its device's memory.
+    pub(crate) bytes: u64,
     state: RwLock<ModelState>,
+    /// The load under way: all who need the model wait for the same one.
+    pub(crate) loading: Mutex<Option<Loading>>,
+    /// Computes under way.
+    running: AtomicUsize,
+    /// Who may compute it even after it was removed.
+    leases: AtomicUsize,
+    retired: AtomicBool,
+    history: Mutex<History>,
+}
+
+/// What eviction judges by.
+#[derive(Clone, Copy)]
+struct History {
+    last_use: Instant,
+    load_time: Duration,
 }
 
 impl Model {
-    pub(crate) fn new(spec: ModelSpec, device: Arc<Device>) -> Self {
+    pub(crate) fn new(spec: ModelSpec, device: Arc<Device>, bytes: u64) -> Self {
         let grouping = Grouping::new(spec.batching.clone());
-        Self { spec, device, grouping, state: RwLock::new(ModelState::Loading) }
+        Self {
+            spec,
+            device,
+            grouping,
+            bytes,
+            state: RwLock::new(ModelState::Loading),
+            loading: Mutex::default(),
+            running: AtomicUsize::new(0),
+            leases: AtomicUsize::new(0),
+            retired: AtomicBool::new(false),
+            history: Mutex::new(History { last_use: Instant::now(), load_time: Duration::ZERO }),
+        }
     }
 
     pub(crate) fn state(&self) -> ModelState {
@@ -41,6 +82,82 @@ impl Model {
         if !matches!(*now, ModelState::Unloaded) {
             *now = state;
         }
+    }
+
+    /// Counts a compute in, so that the model stays where it is; only a model that is on its device takes one.
+    pub(crate) fn enter(&self) -> Result<Arc<Signature>, ModelState> {
+        let state = self.state.read();
+        match &*state {
+            ModelState::Ready(signature) => {
+                self.running.fetch_add(1, Ordering::AcqRel);
+                Ok(Arc::clone(signature))
+            }
+            other => Err(other.clone()),
+        }
+    }
+
+    /// Counts a compute out.
+    pub(crate) fn exit(&self) {
+        self.history.lock().last_use = Instant::now();
+        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.device.room.freed();
+        }
+    }
+
+    /// Takes the model off the books of its device, unless it is in use.
+    pub(crate) fn evict(&self) -> bool {
+        let mut state = self.state.write();
+        let idle = matches!(*state, ModelState::Ready(_)) && !self.is_busy();
+        if idle {
+            *state = ModelState::Evicted;
+        }
+        idle
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        // The file of a removed model may be gone: whoever still holds it could not have it loaded again.
+        self.running.load(Ordering::Acquire) > 0 || self.is_retired()
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Marks the model as removed, or as there again.
+    pub(crate) fn retire(&self, retired: bool) {
+        self.retired.store(retired, Ordering::Release);
+    }
+
+    pub(crate) fn lease(&self) {
+        self.leases.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn unlease(&self) {
+        self.leases.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Ends a removed model, if nobody holds it any more.
+    fn end(&self) -> bool {
+        let mut state = self.state.write();
+        let over = self.is_retired()
+            && self.leases.load(Ordering::Acquire) == 0
+            && self.running.load(Ordering::Acquire) == 0;
+        if over {
+            *state = ModelState::Unloaded;
+        }
+        over
+    }
+
+    pub(crate) fn took(&self, load_time: Duration) {
+        *self.history.lock() = History { last_use: Instant::now(), load_time };
+    }
+
+    /// How well the model can be spared: its idle time in units of the time that a load takes.
+    pub(crate) fn spare(&self, now: Instant) -> f64 {
+        let History { last_use, load_time } = *self.history.lock();
+        // Below a millisecond, loads differ by chance only.
+        let reload = load_time.max(Duration::from_millis(1));
+        now.saturating_duration_since(last_use).as_secs_f64() / reload.as_secs_f64()
     }
 }
 
@@ -55,12 +172,28 @@ impl Registry {
         self.models.read().get(key).cloned()
     }
 
+    /// The model with a lease on it; none on a model that was removed.
+    pub(crate) fn lease(&self, key: &ModelKey) -> Option<Arc<Model>> {
+        let models = self.models.read();
+        let model = models.get(key).filter(|model| !model.is_retired())?;
+        model.lease();
+        Some(Arc::clone(model))
+    }
+
     pub(crate) fn insert(&self, model: Arc<Model>) -> Option<Arc<Model>> {
         self.models.write().insert(model.spec.key.clone(), model)
     }
 
-    pub(crate) fn remove(&self, key: &ModelKey) -> Option<Arc<Model>> {
-        self.models.write().remove(key)
+    /// Takes out a removed model that nobody holds any more; true for the one who did it.
+    pub(crate) fn end(&self, model: &Arc<Model>) -> bool {
+        // Leases are given under this lock, so that none comes in between.
+        let mut models = self.models.write();
+        let known = models.get(&model.spec.key).is_some_and(|known| Arc::ptr_eq(known, model));
+        let over = known && model.end();
+        if over {
+            models.remove(&model.spec.key);
+        }
+        over
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Model>> {

@@ -25,7 +25,7 @@ impl Lane {
         let signature = match model.state() {
             ModelState::Ready(signature) => signature,
             ModelState::Failed(error) => return refuse(batch, error.into()),
-            ModelState::Loading | ModelState::Unloaded => {
+            ModelState::Loading | ModelState::Evicted | ModelState::Unloaded => {
                 return refuse(batch, ComputeError::NotFound(model.spec.key.clone()));
             }
         };

@@ -34,11 +34,16 @@ pub struct Options {
     pub quarantine_window: Duration,
     /// How long a shutdown waits for runs before it ends the devices.
     pub drain_timeout: Duration,
+    /// Bytes of models that a device may hold. A model that does not fit beside the others makes idle ones leave.
+    pub model_memory: u64,
+    /// Whether a model is run once after each load, on zeros and on the platform's account: the first run of an
+    /// engine is slow, and no caller shall have it.
+    pub warm_up: bool,
 }
 
 impl Options {
     /// The defaults: 1024 waiting computes a device, 10 ms of grace, quarantine at the second death within
-    /// ten minutes, 30 s to drain.
+    /// ten minutes, 30 s to drain, 8 GiB of models a device, no warm-up.
     #[must_use]
     pub fn new(devices: Vec<DeviceOptions>, source: Arc<dyn ModelSource>) -> Self {
         Self {
@@ -49,6 +54,8 @@ impl Options {
             quarantine_deaths: 2,
             quarantine_window: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(30),
+            model_memory: 8 << 30,
+            warm_up: false,
         }
     }
 }
@@ -76,10 +83,13 @@ impl Service {
                 options.queue_capacity,
                 options.kill_grace,
             ));
+            device.room.set_budget(options.model_memory);
             devices.push(Arc::clone(&device));
-            lanes.push(Lane::new(device, backend, Arc::clone(&options.source), quarantine));
+            let source = Arc::clone(&options.source);
+            lanes.push(Lane::new(device, backend, source, quarantine, options.warm_up));
         }
-        let handle = Handle { inner: Arc::new(Inner { devices, registry: Registry::default() }) };
+        let inner = Inner { devices, registry: Registry::default(), source: options.source };
+        let handle = Handle { inner: Arc::new(inner) };
         Self { handle, lanes, drain_timeout: options.drain_timeout }
     }
 

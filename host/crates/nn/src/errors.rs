@@ -28,7 +28,9 @@ impl NnError {
             ComputeError::TooLarge(_) => (ErrorCode::TooLarge, None),
             ComputeError::Deadline { .. } => (ErrorCode::Timeout, None),
             ComputeError::Engine(_) => (ErrorCode::RuntimeError, None),
-            ComputeError::Overloaded(_) => (ErrorCode::RuntimeError, Some(ErrorKind::Overloaded)),
+            ComputeError::Overloaded(_) | ComputeError::NoRoom(_) => {
+                (ErrorCode::RuntimeError, Some(ErrorKind::Overloaded))
+            }
             // Nothing is wrong with the call or the model.
             ComputeError::Draining => (ErrorCode::Unknown, Some(ErrorKind::Overloaded)),
             ComputeError::EngineMissing(_) | ComputeError::Quarantined(_) => {
@@ -37,7 +39,8 @@ impl NnError {
             ComputeError::DeviceLost { .. } => (ErrorCode::RuntimeError, Some(ErrorKind::DeviceLost)),
         };
         let fault = ours.map(|kind| Fault { kind, message: error.to_string() });
-        let busy = matches!(error, ComputeError::Overloaded(_) | ComputeError::Draining);
+        let busy =
+            matches!(error, ComputeError::Overloaded(_) | ComputeError::NoRoom(_) | ComputeError::Draining);
         (Self { code, data: error.to_string(), busy }, fault)
     }
 }

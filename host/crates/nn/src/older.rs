@@ -235,7 +235,7 @@ use crate::steps::Steps;
 use crate::tensor::GuestTensor;
 
 impl NnCtxView<'_> {
-    fn set_input(
+    pub(crate) fn set_input(
         &mut self,
         context: &Resource<Steps>,
         name: String,
@@ -262,7 +262,7 @@ impl NnCtxView<'_> {
         }
     }
 
-    async fn compute_steps(
+    pub(crate) async fn compute_steps(
         &mut self,
         context: &Resource<Steps>,
     ) -> wasmtime::Result<Result<(), Resource<NnError>>> {
@@ -278,7 +278,7 @@ impl NnCtxView<'_> {
         }
     }
 
-    fn output(
+    pub(crate) fn output(
         &mut self,
         context: &Resource<Steps>,
         name: &str,
@@ -291,7 +291,7 @@ impl NnCtxView<'_> {
         }
     }
 
-    fn drop_steps(&mut self, context: Resource<Steps>) -> wasmtime::Result<()> {
+    pub(crate) fn drop_steps(&mut self, context: Resource<Steps>) -> wasmtime::Result<()> {
         let steps = self.table.delete(context)?;
         self.ctx.release(steps.bytes());
         self.ctx.give(crate::call::Count::Context);

@@ -15,7 +15,7 @@ use generated::types;
 pub(crate) use generated::wasi_ephemeral_nn::add_to_linker;
 
 #[allow(missing_docs, unreachable_pub, reason = "generated")]
-mod generated {
+pub(crate) mod generated {
     use super::Failure;
 
     wiggle::from_witx!({

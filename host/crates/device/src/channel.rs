@@ -4,6 +4,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use rustix::{
     },
 };
 
-use crate::wire::MAX_MESSAGE;
+use crate::{patience::Patience, wire::MAX_MESSAGE};
 
 /// The most descriptors that one message carries.
 const MAX_FDS: usize = 2;
@@ -81,13 +82,40 @@ impl Channel {
 
     /// The next packet; the other end's death is `UnexpectedEof`.
     pub(crate) fn receive(&mut self) -> io::Result<Packet<'_>> {
+        let (len, fds) = self.take(RecvFlags::empty())?.ok_or(io::ErrorKind::WouldBlock)?;
+        Ok(Packet { bytes: &self.buffer[..len], fds })
+    }
+
+    /// The same, with looking for it before sleeping.
+    pub(crate) fn receive_with(&mut self, patience: &mut Patience) -> io::Result<Packet<'_>> {
+        let began = Instant::now();
+        let look = patience.look();
+        let mut taken = None;
+        while taken.is_none() && began.elapsed() < look {
+            taken = self.take(RecvFlags::DONTWAIT)?;
+            if taken.is_none() {
+                // Whoever is waited for may need this very core.
+                thread::yield_now();
+            }
+        }
+        let (len, fds) = match taken {
+            Some(taken) => taken,
+            None => self.take(RecvFlags::empty())?.ok_or(io::ErrorKind::WouldBlock)?,
+        };
+        patience.waited(began.elapsed());
+        Ok(Packet { bytes: &self.buffer[..len], fds })
+    }
+
+    /// `None` where there is nothing and the flags say not to wait.
+    fn take(&mut self, flags: RecvFlags) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let message = loop {
             let mut iov = [IoSliceMut::new(&mut self.buffer)];
-            match recvmsg(&self.socket, &mut iov, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            match recvmsg(&self.socket, &mut iov, &mut control, RecvFlags::CMSG_CLOEXEC | flags) {
                 Ok(message) => break message,
                 Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if flags.contains(RecvFlags::DONTWAIT) => return Ok(None),
                 Err(Errno::CONNRESET) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Err(errno) => return Err(errno.into()),
             }
@@ -105,6 +133,6 @@ impl Channel {
         if len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(Packet { bytes: &self.buffer[..len], fds })
+        Ok(Some((len, fds)))
     }
 }

@@ -136,6 +136,19 @@ impl Region {
         Ok(())
     }
 
+    /// Makes the bytes from `from` to `to` zero, as far as they lie inside.
+    pub(crate) fn clear(&self, from: u64, to: u64) {
+        let (from, to) = (from.min(self.size()), to.min(self.size()));
+        let Some(len) = to.checked_sub(from).and_then(|len| usize::try_from(len).ok()) else { return };
+        if let Some(start) = self.at(from, len).filter(|_| self.writable) {
+            #[allow(unsafe_code, reason = "the bytes are shared with another process")]
+            // SAFETY: `at` checked the range, and the mapping is writable.
+            unsafe {
+                ptr::write_bytes(start.as_ptr(), 0, len);
+            }
+        }
+    }
+
     /// Gives all pages back to the system: the region reads as zeros again and costs nothing.
     pub(crate) fn give_back(&self) -> io::Result<()> {
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;

@@ -1,7 +1,7 @@
 //! Messages between host and worker: a tag byte, then little-endian fields. One message is one packet of at
 //! most [`MAX_MESSAGE`] bytes. Tensors are not in it, only where they lie in the shared regions.
 
-use wasmeter_inference::{DType, Dim, MAX_NAME, MAX_PORTS, MAX_RANK, Port, Signature};
+use wasmeter_inference::{Batching, DType, Dim, MAX_NAME, MAX_PORTS, MAX_RANK, Port, Precision, Signature};
 
 /// Version of this protocol. Host and worker are one binary, so a mismatch means a replaced file.
 pub(crate) const VERSION: u16 = 1;
@@ -26,6 +26,8 @@ pub(crate) enum ToWorker {
     Load {
         model: u32,
         size: u64,
+        /// For OpenVINO; the other engine computes as the model says.
+        precision: Precision,
     },
     Unload {
         model: u32,
@@ -51,6 +53,7 @@ pub(crate) enum ToHost {
     Loaded {
         model: u32,
         signature: Signature,
+        batching: Batching,
     },
     Refused {
         model: u32,
@@ -118,8 +121,8 @@ impl ToWorker {
             ToWorker::Hello { version, threads, input_bytes, output_bytes } => {
                 w.u8(1).u16(*version).u16(*threads).u64(*input_bytes).u64(*output_bytes);
             }
-            ToWorker::Load { model, size } => {
-                w.u8(2).u32(*model).u64(*size);
+            ToWorker::Load { model, size, precision } => {
+                w.u8(2).u32(*model).u64(*size).u8(precision_code(*precision));
             }
             ToWorker::Unload { model } => {
                 w.u8(3).u32(*model);
@@ -142,7 +145,7 @@ impl ToWorker {
                 input_bytes: r.u64()?,
                 output_bytes: r.u64()?,
             },
-            2 => ToWorker::Load { model: r.u32()?, size: r.u64()? },
+            2 => ToWorker::Load { model: r.u32()?, size: r.u64()?, precision: r.precision()? },
             3 => ToWorker::Unload { model: r.u32()? },
             4 => ToWorker::Run { run: r.u64()?, model: r.u32()?, inputs: r.tensors()? },
             5 => ToWorker::Probe,
@@ -162,8 +165,12 @@ impl ToHost {
             ToHost::NotReady { engine_missing, message } => {
                 w.u8(2).u8((*engine_missing).into()).text(message, MAX_TEXT);
             }
-            ToHost::Loaded { model, signature } => {
+            ToHost::Loaded { model, signature, batching } => {
                 w.u8(3).u32(*model).ports(&signature.inputs).ports(&signature.outputs);
+                match batching {
+                    Batching::Rows => w.u8(1),
+                    Batching::Off(reason) => w.u8(0).text(reason, MAX_TEXT),
+                };
             }
             ToHost::Refused { model, message } => {
                 w.u8(4).u32(*model).text(message, MAX_TEXT);
@@ -196,6 +203,7 @@ impl ToHost {
             3 => ToHost::Loaded {
                 model: r.u32()?,
                 signature: Signature { inputs: r.ports()?, outputs: r.ports()? },
+                batching: if r.flag()? { Batching::Rows } else { Batching::Off(r.text(MAX_TEXT)?) },
             },
             4 => ToHost::Refused { model: r.u32()?, message: r.text(MAX_TEXT)? },
             5 => ToHost::Ran { run: r.u64()?, busy_ns: r.u64()?, outputs: r.tensors()? },
@@ -219,6 +227,14 @@ impl ToHost {
             _ => return Err(Malformed),
         };
         r.end(message)
+    }
+}
+
+fn precision_code(precision: Precision) -> u8 {
+    match precision {
+        Precision::F32 => 0,
+        Precision::Bf16 => 1,
+        Precision::F16 => 2,
     }
 }
 
@@ -357,6 +373,12 @@ impl<'a> Reader<'a> {
         Ok(text.to_owned())
     }
 
+    fn precision(&mut self) -> Parsed<Precision> {
+        let code = self.u8()?;
+        let all = [Precision::F32, Precision::Bf16, Precision::F16];
+        all.into_iter().find(|precision| precision_code(*precision) == code).ok_or(Malformed)
+    }
+
     fn dtype(&mut self) -> Parsed<DType> {
         let code = self.u8()?;
         DType::ALL.into_iter().find(|dtype| dtype_code(*dtype) == code).ok_or(Malformed)
@@ -419,7 +441,7 @@ mod tests {
         let mut bytes = Vec::new();
         for message in [
             ToWorker::Hello { version: 1, threads: 2, input_bytes: 3, output_bytes: 4 },
-            ToWorker::Load { model: 1, size: 2 },
+            ToWorker::Load { model: 1, size: 2, precision: Precision::Bf16 },
             ToWorker::Unload { model: 7 },
             ToWorker::Run { run: 9, model: 1, inputs: vec![placed()] },
             ToWorker::Probe,
@@ -436,7 +458,16 @@ mod tests {
         for message in [
             ToHost::Ready(SandboxReport { landlock: "full".into(), seccomp: true }),
             ToHost::NotReady { engine_missing: true, message: "no".into() },
-            ToHost::Loaded { model: 1, signature: Signature { inputs: vec![port], outputs: vec![any] } },
+            ToHost::Loaded {
+                model: 1,
+                signature: Signature { inputs: vec![port], outputs: vec![any] },
+                batching: Batching::Off("why".into()),
+            },
+            ToHost::Loaded {
+                model: 2,
+                signature: Signature { inputs: Vec::new(), outputs: Vec::new() },
+                batching: Batching::Rows,
+            },
             ToHost::Refused { model: 1, message: "bad".into() },
             ToHost::Ran { run: 1, busy_ns: 2, outputs: vec![placed(), placed()] },
             ToHost::Failed { run: 1, busy_ns: 2, kind: Failure::TooLarge, message: "big".into() },

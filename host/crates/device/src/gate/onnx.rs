@@ -338,7 +338,7 @@ impl<'a> Reader {
                     }
                 }
             }
-            Value::Fixed32(_) | Value::Fixed64 => {}
+            Value::Fixed32 | Value::Fixed64 => {}
         }
         if out.len() > most {
             return Err(too_many("dimensions of a tensor", most));

@@ -6,7 +6,7 @@ use super::refused::{Kind, Refused};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Value<'a> {
     Varint(u64),
-    Fixed32([u8; 4]),
+    Fixed32,
     Fixed64,
     Bytes(&'a [u8]),
 }
@@ -37,8 +37,8 @@ impl<'a> Fields<'a> {
                 Value::Bytes(self.take(len)?)
             }
             5 => {
-                let bytes = self.take(4)?;
-                Value::Fixed32(bytes.try_into().map_err(|_| broken())?)
+                self.take(4)?;
+                Value::Fixed32
             }
             _ => return Err(broken()),
         };

@@ -20,7 +20,6 @@ pub(super) struct Tensor<'a> {
     pub(super) ints: Option<Vec<i64>>,
 }
 
-pub(super) const FLOAT: i32 = 1;
 pub(super) const INT32: i32 = 6;
 pub(super) const INT64: i32 = 7;
 const STRING: i32 = 8;
@@ -59,7 +58,7 @@ impl<'a> Reader {
             match (field, value) {
                 (1, value) => self.integers(value, &mut tensor.dims, MAX_DIMS)?,
                 (2, Value::Varint(dtype)) => tensor.dtype = i32::try_from(dtype).unwrap_or(-1),
-                (4, Value::Fixed32(_)) | (10, Value::Fixed64) | (6, Value::Bytes(_)) => data.numbers += 1,
+                (4, Value::Fixed32) | (10, Value::Fixed64) | (6, Value::Bytes(_)) => data.numbers += 1,
                 (4, Value::Bytes(packed)) => data.numbers += packed.len() as u64 / 4,
                 (10, Value::Bytes(packed)) => data.numbers += packed.len() as u64 / 8,
                 (5 | 7 | 11, Value::Varint(number)) => {

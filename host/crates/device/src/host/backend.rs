@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     fs::File,
-    path::PathBuf,
+    path::Path,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -9,25 +9,32 @@ use std::{
 
 use wasmeter_inference::{
     Backend, BackendError, Batch, BatchOutput, DeviceControl, Engine, Loaded, ModelKey, ModelSpec, Owner,
+    Precision,
 };
 use wasmeter_usage::DeviceClass;
 
 use super::{
     WorkerOptions,
     control::Control,
+    idle::{Idle, InUse, Lease},
     model::sealed_copy,
     worker::{StartError, Worker},
 };
-use crate::{EngineMissing, Probe, SandboxReport, find_onnxruntime};
+use crate::{
+    Probe, SandboxReport, UnknownDevice, find,
+    target::{Library, Target},
+};
 
-/// A CPU device whose models run in worker processes: one for the operator's models, and one for each tenant
+/// A device whose models run in worker processes: one for the operator's models, and one for each tenant
 /// with models of its own. The lane lets only one of them work at a time.
 pub struct WorkerBackend {
     name: String,
+    target: Result<Target, UnknownDevice>,
     options: WorkerOptions,
     workers: HashMap<Owner, Worker>,
     restarts: HashMap<Owner, Restart>,
     control: Arc<Control>,
+    idle: Idle,
 }
 
 /// When a worker may be started again after deaths.
@@ -37,15 +44,19 @@ struct Restart {
 }
 
 impl WorkerBackend {
-    /// A device of this name, such as `cpu:0`. Nothing is started before the first model is loaded.
+    /// A device of this name, such as `cpu:0`; see [`check_device_name`](crate::check_device_name). Nothing is
+    /// started before the first model is loaded; that fails where the machine has no such device.
     #[must_use]
     pub fn new(name: impl Into<String>, options: WorkerOptions) -> Self {
+        let name = name.into();
         Self {
-            name: name.into(),
+            target: Target::parse(&name),
+            name,
             options,
             workers: HashMap::new(),
             restarts: HashMap::new(),
             control: Arc::default(),
+            idle: Idle::default(),
         }
     }
 
@@ -73,32 +84,45 @@ impl WorkerBackend {
 
     /// The owner's worker, started if need be.
     fn worker(&mut self, owner: &Owner) -> Result<&mut Worker, BackendError> {
+        if self.workers.get(owner).is_some_and(ended_idle) {
+            self.workers.remove(owner);
+        }
         if self.workers.get(owner).is_some_and(Worker::is_dead) {
             self.buried(owner);
         }
         if !self.workers.contains_key(owner) {
-            let library = find_onnxruntime(self.options.onnxruntime.as_deref())
+            let target =
+                self.target.clone().map_err(|error| BackendError::EngineMissing(error.to_string()))?;
+            let configured = match target.library() {
+                Library::OnnxRuntime => self.options.onnxruntime.as_deref(),
+                Library::OpenVino => self.options.openvino.as_deref(),
+            };
+            let library = find::find(target.library(), configured)
                 .map_err(|error| BackendError::EngineMissing(error.to_string()))?;
             self.wait_for_restart(owner)?;
-            let worker = self.start(owner, library)?;
+            let mut worker = self.start(owner, &target, &library)?;
+            if let Owner::Tenant(_) = owner {
+                match self.idle.watch(worker.kill(), self.options.idle_after) {
+                    Ok(lease) => worker.lease = Some(lease),
+                    Err(error) => tracing::warn!(%error, "no thread to end idle device workers"),
+                }
+            }
             self.workers.insert(owner.clone(), worker);
         }
         self.workers.get_mut(owner).ok_or(BackendError::NotLoaded)
     }
 
-    fn start(&mut self, owner: &Owner, library: PathBuf) -> Result<Worker, BackendError> {
+    fn start(&mut self, owner: &Owner, target: &Target, library: &Path) -> Result<Worker, BackendError> {
         let began = Instant::now();
         let name = format!("{} {owner}", self.name);
-        match Worker::start(&self.options, &library, &name, &self.control) {
+        match Worker::start(&self.options, target, library, &name, &self.control) {
             Ok(worker) => {
                 let SandboxReport { landlock, seccomp } = &worker.sandbox;
                 let (pid, took) = (worker.pid(), began.elapsed());
                 tracing::info!(worker = name, pid, ?took, landlock, seccomp, "device worker started");
                 Ok(worker)
             }
-            Err(StartError::Engine(reason)) => {
-                Err(BackendError::EngineMissing(EngineMissing { reason }.to_string()))
-            }
+            Err(StartError::Engine(message)) => Err(BackendError::EngineMissing(message)),
             Err(StartError::Failed(why)) => {
                 self.buried(owner);
                 let busy_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -138,7 +162,7 @@ impl WorkerBackend {
 
 impl Backend for WorkerBackend {
     fn class(&self) -> DeviceClass {
-        DeviceClass::Cpu
+        self.target.as_ref().map_or(DeviceClass::Cpu, Target::class)
     }
 
     fn control(&self) -> Arc<dyn DeviceControl> {
@@ -146,16 +170,27 @@ impl Backend for WorkerBackend {
     }
 
     fn load(&mut self, spec: &ModelSpec, file: File) -> Result<Loaded, BackendError> {
-        if spec.engine != Engine::Onnx {
-            let message =
-                format!("device {} does not run models with backend {:?}", self.name, spec.engine.as_str());
-            return Err(BackendError::InvalidModel { message, busy_ns: 0 });
-        }
+        let precision = match (spec.engine, self.target.as_ref().map(Target::library)) {
+            (Engine::Onnx, Ok(Library::OnnxRuntime)) => Precision::F32,
+            (Engine::OpenVino(precision), Ok(Library::OpenVino)) => precision,
+            (_, Err(error)) => return Err(BackendError::EngineMissing(error.to_string())),
+            (engine, Ok(_)) => {
+                let message = format!("device {} does not run models with backend {engine}", self.name);
+                return Err(BackendError::InvalidModel { message, busy_ns: 0 });
+            }
+        };
         let (limit, max) = (self.options.load_timeout, self.options.memory_limit);
         let (file, size) =
             sealed_copy(file, &spec.sha256, max).map_err(|error| BackendError::Source(error.to_string()))?;
         let owner = &spec.key.owner;
-        let result = self.worker(owner)?.load(&spec.key, file, size, limit);
+        let result = loop {
+            let worker = self.worker(owner)?;
+            let lease = worker.lease.clone();
+            // Just now it may have been ended for being idle; then another one is started.
+            if let Ok(_in_use) = in_use(lease.as_deref()) {
+                break worker.load(&spec.key, file, size, precision, limit);
+            }
+        };
         if matches!(result, Err(BackendError::Lost { .. })) {
             self.buried(owner);
         }
@@ -171,6 +206,12 @@ impl Backend for WorkerBackend {
     fn run(&mut self, batch: Batch<'_>) -> Result<BatchOutput, BackendError> {
         let owner = &batch.model.owner;
         let Some(worker) = self.workers.get_mut(owner) else { return Err(BackendError::NotLoaded) };
+        let lease = worker.lease.clone();
+        let in_use = in_use(lease.as_deref());
+        if in_use.is_err() || ended_idle(worker) {
+            self.workers.remove(owner);
+            return Err(BackendError::NotLoaded);
+        }
         if worker.is_dead() {
             // It died while it was idle: no run is lost.
             self.buried(owner);
@@ -188,5 +229,17 @@ impl Backend for WorkerBackend {
             Err(_) => {}
         }
         result
+    }
+}
+
+/// Whether a worker was ended because it had nothing to do, which is no death to learn from.
+fn ended_idle(worker: &Worker) -> bool {
+    worker.lease.as_ref().is_some_and(|lease| lease.is_ended())
+}
+
+fn in_use(lease: Option<&Lease>) -> Result<Option<InUse<'_>>, BackendError> {
+    match lease {
+        None => Ok(None),
+        Some(lease) => lease.take().map(Some).ok_or(BackendError::NotLoaded),
     }
 }

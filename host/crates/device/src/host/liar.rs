@@ -5,6 +5,8 @@ use std::{env, fs, os::fd::AsFd, os::fd::FromRawFd, path::Path, time::Duration};
 
 use wasmeter_inference::{Backend, BatchingOptions, DType, Dim, Engine, ModelSpec, Port};
 
+use wasmeter_inference::Signature;
+
 use super::*;
 use crate::host::{WorkerBackend, WorkerOptions};
 
@@ -37,7 +39,11 @@ fn worker() {
             ToWorker::Hello { .. } => ToHost::Ready(SandboxReport::default()),
             ToWorker::Load { model, .. } => {
                 let signature = Signature { inputs: vec![port("x")], outputs: vec![port("y"), port("z")] };
-                ToHost::Loaded { model: if lie == "model" { model + 1 } else { model }, signature }
+                ToHost::Loaded {
+                    model: if lie == "model" { model + 1 } else { model },
+                    signature,
+                    batching: Batching::Off("lies".into()),
+                }
             }
             ToWorker::Run { run, .. } => {
                 let good = placed(DType::U8, &[4], 0);

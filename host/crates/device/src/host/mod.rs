@@ -2,8 +2,10 @@
 
 mod backend;
 mod control;
+mod idle;
 mod model;
 mod process;
+mod rows;
 mod worker;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -20,10 +22,14 @@ pub struct WorkerOptions {
     /// Configured path of the ONNX Runtime library; see [`find_onnxruntime`](crate::find_onnxruntime). It is
     /// looked for at each start of a worker, so that an engine installed later is found.
     pub onnxruntime: Option<PathBuf>,
+    /// Configured path of OpenVINO's C library; see [`find_openvino`](crate::find_openvino).
+    pub openvino: Option<PathBuf>,
     /// Threads of one run; 0 means one for each processor.
     pub threads: u16,
     /// The most private memory of a worker, in bytes: models, and what the engine needs to run them.
     pub memory_limit: u64,
+    /// The most memory that ONNX Runtime's arena may take on a CUDA device, in bytes.
+    pub device_memory_limit: u64,
     /// Shared memory for the inputs of one run, in bytes. Sparse: only what is used costs memory.
     pub input_bytes: u64,
     /// Shared memory for the outputs of one run, in bytes.
@@ -37,6 +43,9 @@ pub struct WorkerOptions {
     pub restart_min: Duration,
     /// See `restart_min`.
     pub restart_max: Duration,
+    /// How long a worker of a tenant may have nothing to do before it is ended; its models are loaded again when
+    /// they are called. The operator's worker stays.
+    pub idle_after: Duration,
 }
 
 impl Default for WorkerOptions {
@@ -45,14 +54,17 @@ impl Default for WorkerOptions {
             exe: PathBuf::from("/proc/self/exe"),
             arguments: vec!["device-worker".into()],
             onnxruntime: None,
+            openvino: None,
             threads: 0,
             memory_limit: 8 << 30,
+            device_memory_limit: 4 << 30,
             input_bytes: 256 << 20,
             output_bytes: 256 << 20,
             start_timeout: Duration::from_secs(30),
             load_timeout: Duration::from_secs(300),
             restart_min: Duration::from_millis(10),
             restart_max: Duration::from_secs(5),
+            idle_after: Duration::from_secs(300),
         }
     }
 }

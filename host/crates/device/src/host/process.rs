@@ -19,7 +19,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::WorkerOptions;
 use crate::{
     clock::ProcessClock,
-    worker::{ARG_LIBRARY, ARG_SOCKET},
+    target::{Library, Target},
+    worker::{ARG_DEVICE, ARG_DEVICE_MEMORY, ARG_ONNXRUNTIME, ARG_OPENVINO, ARG_SOCKET},
 };
 
 /// The inherited socket gets a number above those that programs use by themselves, so that nothing that the
@@ -66,6 +67,7 @@ impl Process {
     /// worker when the thread that started it ends.
     pub(super) fn start(
         options: &WorkerOptions,
+        target: &Target,
         library: &Path,
         socket: OwnedFd,
         name: &str,
@@ -78,8 +80,15 @@ impl Process {
             .args(&options.arguments)
             .arg(ARG_SOCKET)
             .arg(number.to_string())
-            .arg(ARG_LIBRARY)
+            .arg(match target.library() {
+                Library::OnnxRuntime => ARG_ONNXRUNTIME,
+                Library::OpenVino => ARG_OPENVINO,
+            })
             .arg(library)
+            .arg(ARG_DEVICE)
+            .arg(target.to_string())
+            .arg(ARG_DEVICE_MEMORY)
+            .arg(options.device_memory_limit.to_string())
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::null())

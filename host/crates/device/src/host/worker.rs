@@ -4,22 +4,29 @@ use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
     time::Duration,
 };
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use wasmeter_inference::{
-    BackendError, Batch, BatchEntry, BatchOutput, Batching, Loaded, ModelKey, Signature, Tensor,
+    BackendError, Batch, BatchEntry, BatchOutput, Batching, DType, Loaded, ModelKey, Precision, Tensor,
 };
+
+use wasmeter_usage::DeviceClass;
 
 use super::{
     WorkerOptions,
     control::{Control, Stopwatch},
-    process::{Process, printable},
+    idle::Lease,
+    process::{Kill, Process, printable},
+    rows::Rows,
 };
 use crate::{
-    channel::{self, Channel},
+    channel::{self, Channel, Packet},
+    patience::Patience,
     region::{Region, align_up},
+    target::Target,
     wire::{Failure, Placed, Probe, SandboxReport, ToHost, ToWorker, VERSION},
 };
 
@@ -36,20 +43,35 @@ pub(super) struct Worker {
     output: Region,
     /// How much of each region the last entry used, and whose data it was.
     used: (u64, u64),
-    tenant: String,
+    tenant: Option<String>,
     models: HashMap<ModelKey, Model>,
     next_model: u32,
     cores: u16,
     out: Vec<u8>,
     /// Killed, though its last answer came through.
     doomed: bool,
+    /// Of workers that end when they are idle.
+    pub(super) lease: Option<Arc<Lease>>,
     pub(super) sandbox: SandboxReport,
 }
 
 struct Model {
     id: u32,
-    signature: Signature,
+    outputs: Arc<[DType]>,
+    /// Whether entries may be laid together.
+    rows: bool,
+    patience: Patience,
 }
+
+/// Inputs on their way into the region.
+#[derive(Default)]
+struct Laying {
+    placed: Vec<Placed>,
+    end: u64,
+}
+
+/// The longest that the lane looks for the answer of a run before it sleeps.
+const LOOK: Duration = Duration::from_micros(50);
 
 /// Why a worker did not start.
 pub(super) enum StartError {
@@ -73,6 +95,7 @@ impl From<io::Error> for Broken {
 impl Worker {
     pub(super) fn start(
         options: &WorkerOptions,
+        target: &Target,
         library: &std::path::Path,
         name: &str,
         control: &Control,
@@ -83,7 +106,13 @@ impl Worker {
         let (ours, theirs) = channel::pair().map_err(failed)?;
         // A worker that does not read must not hold the lane.
         set_socket_timeout(&ours, Timeout::Send, Some(SEND_TIMEOUT)).map_err(|errno| failed(errno.into()))?;
-        let process = Process::start(options, library, theirs, name).map_err(failed)?;
+        let mut process = Process::start(options, target, library, theirs, name).map_err(failed)?;
+        let mut cores = options.cores();
+        if target.class() == DeviceClass::Gpu {
+            // An accelerator is busy for as long as its lane is, whatever the processor does meanwhile.
+            process.clock = None;
+            cores = 1;
+        }
         control.started(&process.kill);
         let mut worker = Self {
             process,
@@ -91,12 +120,13 @@ impl Worker {
             input,
             output,
             used: (0, 0),
-            tenant: String::new(),
+            tenant: None,
             models: HashMap::new(),
             next_model: 1,
-            cores: options.cores(),
+            cores,
             out: Vec::new(),
             doomed: false,
+            lease: None,
             sandbox: SandboxReport::default(),
         };
         let hello = ToWorker::Hello {
@@ -132,6 +162,10 @@ impl Worker {
         self.doomed || self.process.is_dead()
     }
 
+    pub(super) fn kill(&self) -> &Arc<Kill> {
+        &self.process.kill
+    }
+
     pub(super) fn pid(&self) -> u32 {
         self.process.pid
     }
@@ -151,11 +185,7 @@ impl Worker {
     }
 
     fn receive(&mut self) -> Result<ToHost, Broken> {
-        let packet = self.channel.receive()?;
-        if !packet.fds.is_empty() {
-            return Err(Broken("it sent a descriptor".to_owned()));
-        }
-        ToHost::decode(packet.bytes).map_err(|_| Broken("it sent a malformed message".to_owned()))
+        message(&self.channel.receive()?)
     }
 
     pub(super) fn load(
@@ -163,21 +193,33 @@ impl Worker {
         key: &ModelKey,
         file: impl AsFd,
         size: u64,
+        precision: Precision,
         limit: Duration,
     ) -> Result<Loaded, BackendError> {
         self.unload(key);
         let id = self.next_model;
         self.next_model = self.next_model.wrapping_add(1);
-        let stopwatch = Stopwatch::start(&self.process, self.cores);
-        let answer = self.send(&ToWorker::Load { model: id, size }, &[file.as_fd()]).and_then(|()| {
-            self.channel.wait(limit)?;
-            self.receive()
-        });
+        let stopwatch = self.stopwatch();
+        let answer =
+            self.send(&ToWorker::Load { model: id, size, precision }, &[file.as_fd()]).and_then(|()| {
+                self.channel.wait(limit)?;
+                self.receive()
+            });
         match answer {
-            Ok(ToHost::Loaded { model, signature }) if model == id => {
+            Ok(ToHost::Loaded { model, signature, batching }) if model == id => {
                 let busy_ns = stopwatch.busy_ns();
-                self.models.insert(key.clone(), Model { id, signature: signature.clone() });
-                Ok(Loaded { signature, batching: Batching::Off("not examined".to_owned()), busy_ns })
+                let model = Model {
+                    id,
+                    outputs: signature.outputs.iter().map(|port| port.dtype).collect(),
+                    rows: batching == Batching::Rows,
+                    patience: Patience::new(LOOK),
+                };
+                self.models.insert(key.clone(), model);
+                let batching = match batching {
+                    Batching::Off(reason) => Batching::Off(printable(&reason)),
+                    rows => rows,
+                };
+                Ok(Loaded { signature, batching, busy_ns })
             }
             Ok(ToHost::Refused { model, message }) if model == id => {
                 Err(BackendError::InvalidModel { message: printable(&message), busy_ns: stopwatch.busy_ns() })
@@ -194,13 +236,24 @@ impl Worker {
         }
     }
 
+    fn stopwatch(&self) -> Stopwatch {
+        Stopwatch::start(&self.process, self.cores)
+    }
+
     fn lost(&mut self, why: &str, stopwatch: Stopwatch) -> BackendError {
         let message = format!("device worker died: {}", self.end(why));
         BackendError::Lost { message, busy_ns: stopwatch.wall_ns() }
     }
 
-    /// Runs the entries of a batch, one after the other.
+    /// Runs a batch: as one where the model's rows are independent, else one entry after the other.
     pub(super) fn run(&mut self, batch: &Batch<'_>, control: &Control) -> Result<BatchOutput, BackendError> {
+        let Some(model) = self.models.get(batch.model) else { return Err(BackendError::NotLoaded) };
+        if batch.entries.len() > 1
+            && model.rows
+            && let Some(rows) = Rows::of(batch.entries)
+        {
+            return self.run_rows(batch, &rows, control);
+        }
         let mut output = BatchOutput { entries: Vec::with_capacity(batch.entries.len()), busy_ns: 0 };
         for entry in batch.entries {
             let (tensors, busy_ns) =
@@ -217,21 +270,66 @@ impl Worker {
         entry: &BatchEntry,
         control: &Control,
     ) -> Result<(Vec<Tensor>, u64), BackendError> {
+        let strange = self.turn_to(Some(&entry.tenant))?;
+        let mut laying = Laying::default();
+        for tensor in &entry.inputs {
+            self.lay(&mut laying, tensor.dtype(), tensor.dims().to_vec(), [tensor.data().as_ref()])?;
+        }
+        let inputs = self.laid(laying, strange);
+        self.call(batch, inputs, control)
+    }
+
+    /// One run for all entries.
+    fn run_rows(
+        &mut self,
+        batch: &Batch<'_>,
+        rows: &Rows,
+        control: &Control,
+    ) -> Result<BatchOutput, BackendError> {
+        let (first, others) = batch.entries.split_first().ok_or(BackendError::NotLoaded)?;
+        let same = others.iter().all(|entry| entry.tenant == first.tenant);
+        let strange = self.turn_to(same.then_some(&first.tenant))?;
+        let mut laying = Laying::default();
+        for (index, tensor) in first.inputs.iter().enumerate() {
+            let mut dims = tensor.dims().to_vec();
+            if let Some(dim) = dims.first_mut() {
+                *dim = rows.total();
+            }
+            let parts = batch.entries.iter().filter_map(|entry| entry.inputs.get(index));
+            self.lay(&mut laying, tensor.dtype(), dims, parts.map(|tensor| tensor.data().as_ref()))?;
+        }
+        let inputs = self.laid(laying, strange);
+        let (tensors, busy_ns) = self.call(batch, inputs, control)?;
+        let entries = rows.split(&tensors).ok_or_else(|| BackendError::Engine {
+            message: "the model gave other rows than went in".to_owned(),
+            busy_ns,
+        })?;
+        Ok(BatchOutput { entries, busy_ns })
+    }
+
+    /// One run of the engine.
+    fn call(
+        &mut self,
+        batch: &Batch<'_>,
+        inputs: Vec<Placed>,
+        control: &Control,
+    ) -> Result<(Vec<Tensor>, u64), BackendError> {
         let Some(model) = self.models.get(batch.model) else { return Err(BackendError::NotLoaded) };
-        let (id, outputs) = (model.id, model.signature.outputs.clone());
-        self.wipe_for(&entry.tenant)?;
-        let inputs = self.place(&entry.inputs)?;
-        let stopwatch = Stopwatch::start(&self.process, self.cores);
+        let (id, outputs, mut patience) = (model.id, Arc::clone(&model.outputs), model.patience);
+        let stopwatch = self.stopwatch();
         control.dispatched(batch.run, &self.process.kill, stopwatch);
-        let answer = self
-            .send(&ToWorker::Run { run: batch.run, model: id, inputs }, &[])
-            .and_then(|()| self.receive());
+        let answer = self.send(&ToWorker::Run { run: batch.run, model: id, inputs }, &[]).and_then(|()| {
+            let packet = self.channel.receive_with(&mut patience)?;
+            message(&packet)
+        });
+        if let Some(model) = self.models.get_mut(batch.model) {
+            model.patience = patience;
+        }
         let most_ns = stopwatch.busy_ns();
         let bound = |claimed: u64| claimed.min(most_ns);
         let result = match answer {
             Ok(ToHost::Ran { run, busy_ns, outputs: placed }) if run == batch.run => {
-                let dtypes = outputs.iter().map(|port| port.dtype);
-                if placed.len() == outputs.len() && placed.iter().map(|placed| placed.dtype).eq(dtypes) {
+                if placed.iter().map(|placed| placed.dtype).eq(outputs.iter().copied()) {
                     match self.take(&placed) {
                         Some(tensors) => Ok((tensors, bound(busy_ns))),
                         None => Err(self.lost("it placed an output outside its region", stopwatch)),
@@ -258,40 +356,61 @@ impl Worker {
         result
     }
 
-    /// No tenant's tensors are left for the next one.
-    fn wipe_for(&mut self, tenant: &str) -> Result<(), BackendError> {
+    /// The regions get another user; `None` for several at once. True where what is in them is somebody else's:
+    /// no tenant's tensors are left for the next one.
+    fn turn_to(&mut self, tenant: Option<&str>) -> Result<bool, BackendError> {
         let (input, output) = self.used;
-        let large = input.max(output) > KEEP_BYTES;
-        if self.tenant != tenant || large {
+        let strange = tenant.is_none() || tenant != self.tenant.as_deref();
+        if input.max(output) > KEEP_BYTES {
             let wiped = self.input.wipe(input).and_then(|()| self.output.wipe(output));
-            wiped.map_err(|error| engine(format!("cannot clear the shared memory: {error}")))?;
+            wiped.map_err(unclear)?;
             self.used = (0, 0);
-            tenant.clone_into(&mut self.tenant);
+        } else if strange {
+            self.output.wipe(output).map_err(unclear)?;
+            self.used.1 = 0;
         }
-        Ok(())
+        if strange {
+            self.tenant = tenant.map(ToOwned::to_owned);
+        }
+        Ok(strange)
     }
 
-    fn place(&mut self, inputs: &[Tensor]) -> Result<Vec<Placed>, BackendError> {
+    /// Lays one tensor, which may come in parts, behind those before.
+    fn lay<'d>(
+        &mut self,
+        laying: &mut Laying,
+        dtype: DType,
+        dims: Vec<u32>,
+        parts: impl IntoIterator<Item = &'d [u8]>,
+    ) -> Result<(), BackendError> {
         let limit = self.input.size();
         let too_large = || BackendError::TooLarge {
             message: format!("the inputs do not fit into the {limit} bytes for inputs"),
             busy_ns: 0,
         };
-        let mut end = 0u64;
-        let mut placed = Vec::with_capacity(inputs.len());
-        for tensor in inputs {
-            let offset = align_up(end).ok_or_else(too_large)?;
-            end = offset.checked_add(tensor.data().len() as u64).ok_or_else(too_large)?;
-            if end > limit {
+        let offset = align_up(laying.end).filter(|offset| *offset <= limit).ok_or_else(too_large)?;
+        // What was there before in the gap may be somebody else's.
+        self.input.clear(laying.end, offset);
+        let mut end = offset;
+        for part in parts {
+            if !self.input.write(end, part) {
                 return Err(too_large());
             }
+            end += part.len() as u64;
             self.used.0 = self.used.0.max(end);
-            if !self.input.write(offset, tensor.data()) {
-                return Err(too_large());
-            }
-            placed.push(Placed { dtype: tensor.dtype(), dims: tensor.dims().to_vec(), offset });
         }
-        Ok(placed)
+        laying.end = end;
+        laying.placed.push(Placed { dtype, dims, offset });
+        Ok(())
+    }
+
+    /// All is laid: what remains of the last user behind it goes.
+    fn laid(&mut self, laying: Laying, strange: bool) -> Vec<Placed> {
+        if strange {
+            self.input.clear(laying.end, self.used.0);
+            self.used.0 = laying.end;
+        }
+        laying.placed
     }
 
     /// Copies outputs out; `None` where one is not where the worker says.
@@ -338,8 +457,15 @@ impl Worker {
     }
 }
 
-fn engine(message: String) -> BackendError {
-    BackendError::Engine { message, busy_ns: 0 }
+fn message(packet: &Packet<'_>) -> Result<ToHost, Broken> {
+    if !packet.fds.is_empty() {
+        return Err(Broken("it sent a descriptor".to_owned()));
+    }
+    ToHost::decode(packet.bytes).map_err(|_| Broken("it sent a malformed message".to_owned()))
+}
+
+fn unclear(error: io::Error) -> BackendError {
+    BackendError::Engine { message: format!("cannot clear the shared memory: {error}"), busy_ns: 0 }
 }
 
 #[cfg(test)]

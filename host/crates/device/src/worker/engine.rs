@@ -11,23 +11,28 @@ use std::{
 use ort::{
     AsPointer, ErrorCode,
     environment::Environment,
+    ep,
     memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
     session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
     value::{DynTensor, DynTensorValueType, DynValue, Outlet, TensorElementType, ValueType},
 };
-use wasmeter_inference::{DType, Dim, MAX_NAME, MAX_PORTS, MAX_RANK, Port, Signature};
+use wasmeter_inference::{DType, Dim, MAX_NAME, MAX_PORTS, MAX_RANK, Port, Precision, Signature};
 
-use super::gate;
+use super::{Engine, Ready, busy::Busy};
 use crate::{
-    clock,
+    find::EngineMissing,
+    gate,
     region::{ALIGN, Region, align_up},
+    target::{Library, Target},
     wire::{Failure, MAX_MESSAGE, Placed, ToHost},
 };
 
 /// The engine with its loaded models. One thread uses it: a session is not safe to run twice at once.
-pub(super) struct Engine {
+pub(super) struct OnnxRuntime {
     environment: Environment,
+    target: Target,
     threads: usize,
+    device_memory: u64,
     models: HashMap<u32, Model>,
 }
 
@@ -37,20 +42,32 @@ struct Model {
 }
 
 /// A failed run, before it is a message.
-struct Fault(Failure, String);
+pub(super) struct Fault(pub(super) Failure, pub(super) String);
 
-impl Engine {
+/// The part of the GPU build that runs on NVIDIA devices; it lies beside the library.
+const CUDA_PROVIDER: &str = "libonnxruntime_providers_cuda.so";
+
+impl OnnxRuntime {
     /// Loads the library. The text of an error is for the operator.
     ///
     /// The library of the PyPI wheel starts a telemetry thread with its first environment, which writes a database
     /// under the home folder and sends to its maker. The variable is the only switch that comes in time;
     /// set here, it does not appear in the worker's initial environment, which stays empty.
-    pub(super) fn start(library: &Path, threads: usize) -> Result<Self, String> {
+    pub(super) fn start(
+        library: &Path,
+        target: &Target,
+        threads: usize,
+        device_memory: u64,
+    ) -> Result<Self, String> {
+        if let Target::Cuda(number) = target {
+            cuda_is_there(library, *number)?;
+        }
         #[allow(unsafe_code, reason = "the engine reads this switch from the environment only")]
         // SAFETY: the worker has only this thread.
         unsafe {
             std::env::set_var("ORT_DISABLE_TELEMETRY", "1");
         }
+        let missing = |reason| EngineMissing::new(Library::OnnxRuntime, reason).to_string();
         let start = || {
             let builder = ort::init_from(library).map_err(|error| error.to_string())?;
             let environment =
@@ -60,31 +77,50 @@ impl Engine {
         };
         // `ort` panics where a library of that name is another thing inside.
         let environment =
-            catch_unwind(start).unwrap_or_else(|_| Err(format!("{} is not usable", library.display())))?;
-        Ok(Self { environment, threads, models: HashMap::new() })
+            catch_unwind(start).unwrap_or_else(|_| Err(format!("{} is not usable", library.display())));
+        let environment = environment.map_err(missing)?;
+        let engine =
+            Self { environment, target: target.clone(), threads, device_memory, models: HashMap::new() };
+        if let Target::Cuda(_) = target {
+            // Loads CUDA and opens the device while that is allowed; says at once what is wrong with them.
+            engine
+                .session(super::SMALLEST_ONNX)
+                .map_err(|error| format!("{target} cannot be used: {error}"))?;
+        }
+        Ok(engine)
     }
 
-    /// Builds a session from a sealed model file. The text of an error is for the model's owner.
-    pub(super) fn load(&mut self, id: u32, file: OwnedFd, size: u64) -> Result<Signature, String> {
+    fn load_sealed(&mut self, id: u32, file: OwnedFd, size: u64) -> Result<Ready, String> {
         let mapped = Region::map(file, size, false).map_err(|error| error.to_string())?;
         let bytes = mapped.sealed_bytes().map_err(|error| error.to_string())?;
-        gate::check(bytes)?;
+        let batching = gate::check_onnx(bytes).map_err(|refused| refused.to_string())?.batching;
         // `ort` panics on value types that it does not know.
         let model = catch_unwind(AssertUnwindSafe(|| self.build(bytes)))
             .unwrap_or_else(|_| Err("the model has inputs or outputs of an unknown kind".to_owned()))?;
         let mut message = Vec::new();
         let signature = model.signature.clone();
-        ToHost::Loaded { model: id, signature: signature.clone() }.encode(&mut message);
+        let loaded = ToHost::Loaded { model: id, signature: signature.clone(), batching: batching.clone() };
+        loaded.encode(&mut message);
         if message.len() > MAX_MESSAGE {
             return Err("the names of the model's inputs and outputs are too long".to_owned());
         }
         self.models.insert(id, model);
-        Ok(signature)
+        Ok(Ready { signature, batching })
     }
 
-    fn build(&self, bytes: &[u8]) -> Result<Model, String> {
+    fn session(&self, bytes: &[u8]) -> Result<Session, String> {
         let built = || -> ort::Result<Session> {
-            Session::builder(&self.environment)?
+            let mut builder = Session::builder(&self.environment)?;
+            if let Target::Cuda(number) = self.target {
+                // Without this the engine would compute on the processor and say nothing.
+                let cuda = ep::CUDA::default()
+                    .with_device_id(i32::try_from(number).unwrap_or(i32::MAX))
+                    .with_memory_limit(usize::try_from(self.device_memory).unwrap_or(usize::MAX))
+                    .build()
+                    .error_on_failure();
+                builder = builder.with_execution_providers([cuda])?;
+            }
+            builder
                 .with_optimization_level(GraphOptimizationLevel::Level3)?
                 .with_intra_threads(self.threads)?
                 .with_inter_threads(1)?
@@ -98,7 +134,11 @@ impl Engine {
                 .with_log_level(ort::logging::LogLevel::Error)?
                 .commit_from_memory(bytes)
         };
-        let session = built().map_err(|error| error.message().to_owned())?;
+        built().map_err(|error| error.message().to_owned())
+    }
+
+    fn build(&self, bytes: &[u8]) -> Result<Model, String> {
+        let session = self.session(bytes)?;
         let mut signature = Signature {
             inputs: ports(session.inputs(), "input")?,
             outputs: ports(session.outputs(), "output")?,
@@ -111,27 +151,26 @@ impl Engine {
         }
         Ok(Model { session, signature })
     }
+}
 
-    pub(super) fn unload(&mut self, id: u32) {
+impl Engine for OnnxRuntime {
+    /// Builds a session. It computes as the model says, whatever the precision.
+    fn load(&mut self, id: u32, file: OwnedFd, size: u64, _: Precision) -> Result<Ready, String> {
+        self.load_sealed(id, file, size)
+    }
+
+    fn unload(&mut self, id: u32) {
         self.models.remove(&id);
     }
 
-    /// Runs a model once over the regions.
-    pub(super) fn run(
-        &mut self,
-        run: u64,
-        id: u32,
-        inputs: &[Placed],
-        input: &Region,
-        output: &Region,
-    ) -> ToHost {
-        let before = clock::own();
+    fn run(&mut self, run: u64, id: u32, inputs: &[Placed], input: &Region, output: &Region) -> ToHost {
+        let busy = Busy::start(self.target.class());
         let result = match self.models.get_mut(&id) {
             Some(model) => catch_unwind(AssertUnwindSafe(|| model.run(inputs, input, output)))
                 .unwrap_or_else(|_| Err(Fault(Failure::Engine, "the engine panicked".to_owned()))),
             None => Err(Fault(Failure::Engine, "the model is not loaded".to_owned())),
         };
-        let busy_ns = u64::try_from((clock::own() - before).as_nanos()).unwrap_or(u64::MAX);
+        let busy_ns = busy.ns();
         match result {
             Ok(outputs) => ToHost::Ran { run, busy_ns, outputs },
             Err(Fault(kind, message)) => ToHost::Failed { run, busy_ns, kind, message },
@@ -163,6 +202,22 @@ impl Model {
         }
         Ok(placed)
     }
+}
+
+/// What a CUDA device needs, before the engine is asked: its own words for what is missing name no step to take.
+fn cuda_is_there(library: &Path, number: u32) -> Result<(), String> {
+    let provider = library.with_file_name(CUDA_PROVIDER);
+    if !provider.is_file() {
+        return Err(format!(
+            "cuda:{number} needs the GPU build of ONNX Runtime: there is no file {}; deploy/gpu.md has the steps",
+            provider.display()
+        ));
+    }
+    let device = format!("/dev/nvidia{number}");
+    if !Path::new(&device).exists() {
+        return Err(format!("cuda:{number} is not on this machine, or has no driver: there is no {device}"));
+    }
+    Ok(())
 }
 
 /// A tensor over the input region: no copy. The mapping is read-only, and the engine never writes to inputs.

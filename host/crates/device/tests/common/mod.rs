@@ -8,10 +8,10 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use wasmeter_device::{WorkerBackend, WorkerOptions, find_onnxruntime};
+use wasmeter_device::{WorkerBackend, WorkerOptions, find_onnxruntime, find_openvino};
 use wasmeter_inference::{
     Backend, BackendError, Batch, BatchEntry, BatchOutput, BatchingOptions, DType, Engine, Loaded, ModelKey,
-    ModelSource, ModelSpec, Tensor,
+    ModelSource, ModelSpec, Precision, Tensor,
 };
 
 /// Options for the worker program of this crate. Fails where the engine is not installed.
@@ -27,6 +27,21 @@ pub(crate) fn options() -> WorkerOptions {
 
 pub(crate) fn backend() -> WorkerBackend {
     WorkerBackend::new("cpu:0", options())
+}
+
+/// The other engine. Fails where it is not installed.
+pub(crate) fn openvino() -> WorkerBackend {
+    find_openvino(None).expect("the tests need the real engine");
+    WorkerBackend::new("openvino:CPU", options())
+}
+
+/// The specification of a model for OpenVINO, which gets the same file.
+pub(crate) fn for_openvino(name: &str) -> ModelSpec {
+    ModelSpec { device: "openvino:CPU".into(), engine: Engine::OpenVino(Precision::F32), ..spec(name) }
+}
+
+pub(crate) fn load_openvino(backend: &mut WorkerBackend, name: &str) -> Result<Loaded, BackendError> {
+    backend.load(&for_openvino(name), File::open(model_path(name)).unwrap())
 }
 
 /// A small model of this crate, or one that `deploy/setup.sh` has fetched.

@@ -80,6 +80,8 @@ impl OpenVino {
         if computing.iter().any(|device| device == "CPU") {
             core.set("CPU", "NUM_STREAMS", "1")?;
             core.set("CPU", "INFERENCE_NUM_THREADS", &threads.to_string())?;
+            // Eight bits for what a model multiplies with eight-bit weights: a precision that no card has asked for.
+            core.set("CPU", "DYNAMIC_QUANTIZATION_GROUP_SIZE", "0")?;
             // The host decides where its processes run.
             core.set("CPU", "ENABLE_CPU_PINNING", "NO")?;
         }

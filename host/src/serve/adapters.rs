@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::broadcast;
-use wasmeter_catalog::{Catalog, Revision};
+use wasmeter_catalog::{Catalog, ModelRef, ModelVersion, Revision};
 use wasmeter_control::{Checked, Deployer, Ledger, Logs};
-use wasmeter_inference::ModelKey;
+use wasmeter_inference::{Handle, ModelKey, ModelState, Owner};
 use wasmeter_metering::{BillingClient, BillingError, Spool};
 use wasmeter_nn::Resolver;
 use wasmeter_runtime::{LoadError, Loader, LogHub, RecordError, Recorder};
@@ -37,15 +37,33 @@ impl Recorder for SpoolRecorder {
     }
 }
 
-/// The highest version of an operator model.
-pub(crate) struct LatestModel(pub(crate) Catalog);
+/// What a model's name means to a tenant: `m` is the version labelled `stable`, or without that label the highest that
+/// can be used; `m@canary` and `m@3` name a label or a version. A tenant's own model shadows the operator's of the same
+/// name, of which it sees those that it was granted.
+pub(crate) struct ModelNames {
+    pub(crate) catalog: Catalog,
+    pub(crate) handle: Handle,
+}
 
-impl Resolver for LatestModel {
-    fn resolve(&self, name: &str) -> Option<ModelKey> {
-        let snapshot = self.0.snapshot();
-        let version = snapshot.model(name, None)?;
-        Some(ModelKey::operator(name, version.version))
+impl Resolver for ModelNames {
+    fn resolve(&self, tenant: &str, name: &str) -> Option<ModelKey> {
+        let ModelRef { name, which } = ModelRef::parse(name);
+        let snapshot = self.catalog.snapshot();
+        let (owner, entry) = snapshot.model_for(tenant, name)?;
+        let key = |version| model_key(owner, name, version);
+        // Loading and evicted ones are as good as ready: who asks for them waits.
+        let usable = |version: &ModelVersion| {
+            let state = self.handle.state(&key(version.version));
+            matches!(state, Some(ModelState::Ready(_) | ModelState::Evicted | ModelState::Loading))
+        };
+        entry.choose(which, usable).map(|version| key(version.version))
     }
+}
+
+/// The device's name of a model version.
+pub(crate) fn model_key(tenant: Option<&TenantName>, name: &str, version: u32) -> ModelKey {
+    let owner = tenant.map_or(Owner::Operator, |tenant| Owner::Tenant(tenant.to_string()));
+    ModelKey { owner, name: name.to_owned(), version }
 }
 
 /// Uploads through the loader.

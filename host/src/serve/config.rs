@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use wasmeter_metering::Durability;
-use wasmeter_types::WallTime;
+use wasmeter_types::{ByteSize, WallTime};
 
 /// `wasmeter-server.toml`. Every key has a default, so that no file at all is a working single machine.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -74,6 +74,15 @@ pub(crate) struct Engines {
     pub(crate) onnxruntime: Option<PathBuf>,
     /// Threads of one run on `cpu:0`; 0 is one for each processor.
     pub(crate) threads: u16,
+    /// Models that a device may hold, by the size of their files; 8 GiB if absent.
+    pub(crate) model_memory: Option<ByteSize>,
+}
+
+impl Engines {
+    /// Bytes of models that a device may hold.
+    pub(crate) fn model_memory(&self) -> u64 {
+        self.model_memory.map_or(8 << 30, |size| size.0)
+    }
 }
 
 /// `[billing]`.
@@ -152,6 +161,7 @@ impl Config {
             (1..=1_000_000).contains(&self.server.connections),
             "server.connections must be 1 to 1000000"
         );
+        ensure!(self.engines.model_memory() > 0, "engines.model-memory must be more than 0, such as \"4GiB\"");
         if let Some(prices) = &self.billing.prices {
             ensure!(prices.is_file(), "billing.prices {} is not a file", prices.display());
         }
@@ -213,6 +223,7 @@ mod tests {
         assert!(error("[server]\ncolour = 1").contains("colour"));
         assert!(error("[server]\nlisten = \"0.0.0.0:80\"").contains("server.listen is 0.0.0.0:80"));
         assert!(error("[admission]\nin-flight = 0").contains("admission.in-flight"));
+        assert!(error("[engines]\nmodel-memory = \"0MiB\"").contains("engines.model-memory"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use wasmeter_runtime::{
     ArtifactCache, CompileOptions, Compiler, Invoker, InvokerOptions, Loader, LogHub, PoolOptions,
     host_engine,
 };
-use wasmeter_store::{DataDir, FsBlobStore, OperatorModels, SqliteEventLog};
+use wasmeter_store::{DataDir, FsBlobStore, StoredModels, SqliteEventLog};
 use wasmeter_types::TenantName;
 
 use config::{Config, DurabilityLevel};
@@ -110,7 +110,7 @@ async fn serve(
     let shipper = tokio::spawn(shipper.run(stop_shipping.clone()));
 
     // Models.
-    let files = models::Files::new(OperatorModels::new(catalog.clone(), blobs.clone()));
+    let files = models::Files::new(StoredModels::new(catalog.clone(), blobs.clone()));
     let worker = WorkerOptions {
         onnxruntime: config.engines.onnxruntime.clone(),
         threads: config.engines.threads,
@@ -118,11 +118,19 @@ async fn serve(
     };
     let device =
         DeviceOptions { name: "cpu:0".to_owned(), backend: Box::new(WorkerBackend::new("cpu:0", worker)) };
-    let inference = Service::new(wasmeter_inference::Options::new(vec![device], Arc::new(files.clone())));
+    let mut options = wasmeter_inference::Options::new(vec![device], Arc::new(files.clone()));
+    options.model_memory = config.engines.model_memory();
+    options.warm_up = true;
+    let inference = Service::new(options);
     let handle = inference.handle();
     let stop_devices = CancellationToken::new();
     let devices = tokio::spawn(inference.run(stop_devices.clone().cancelled_owned()));
-    let models = Arc::new(models::DeviceModels { catalog: catalog.clone(), files, handle: handle.clone() });
+    let models = Arc::new(models::DeviceModels {
+        catalog: catalog.clone(),
+        files,
+        handle: handle.clone(),
+        memory: config.engines.model_memory(),
+    });
 
     // Functions.
     let engine = host_engine(PoolOptions {
@@ -140,7 +148,7 @@ async fn serve(
     let invoker = Invoker::new(
         loader.clone(),
         handle.clone(),
-        Arc::new(adapters::LatestModel(catalog.clone())),
+        Arc::new(adapters::ModelNames { catalog: catalog.clone(), handle: handle.clone() }),
         Arc::new(adapters::SpoolRecorder { spool: spool.clone(), billing: billing.clone() }),
         logs.clone(),
         InvokerOptions::default(),

@@ -12,20 +12,22 @@ use wasmeter_catalog::{Catalog, ModelVersion};
 use wasmeter_control::{Candidate, ModelStatus, Models};
 use wasmeter_inference::{
     BatchingOptions, Engine, Handle, ModelError, ModelKey, ModelSource, ModelSpec, ModelState, Pad, Port,
-    Signature,
+    Precision, Signature,
 };
-use wasmeter_store::OperatorModels;
-use wasmeter_types::{BatchingSection, Digest, Error, ErrorKind, ModelCard, ModelName, PadSection};
+use wasmeter_store::StoredModels;
+use wasmeter_types::{BatchingSection, Digest, Error, ErrorKind, ModelCard, ModelName, PadSection, TenantName};
+
+use super::adapters::model_key;
 
 /// Model files for the devices: those of the catalog, and those of candidates that are being checked.
 #[derive(Clone)]
 pub(crate) struct Files {
-    stored: Arc<OperatorModels>,
+    stored: Arc<StoredModels>,
     candidates: Arc<Mutex<HashMap<ModelKey, Bytes>>>,
 }
 
 impl Files {
-    pub(crate) fn new(stored: OperatorModels) -> Self {
+    pub(crate) fn new(stored: StoredModels) -> Self {
         Self { stored: Arc::new(stored), candidates: Arc::default() }
     }
 }
@@ -39,45 +41,65 @@ impl ModelSource for Files {
         file.seek(SeekFrom::Start(0))?;
         Ok(file)
     }
+
+    fn size(&self, key: &ModelKey) -> Option<u64> {
+        let candidate = self.candidates.lock().get(key).map(|bytes| bytes.len() as u64);
+        candidate.or_else(|| self.stored.size(key))
+    }
 }
 
-/// Operator models on the devices.
+/// The models of the operator and of the tenants on the devices.
 pub(crate) struct DeviceModels {
     pub(crate) catalog: Catalog,
     pub(crate) files: Files,
     pub(crate) handle: Handle,
+    /// Bytes of models that a device may hold.
+    pub(crate) memory: u64,
 }
 
 impl DeviceModels {
-    /// Loads every version of the catalog. A model that fails keeps its reason and does not stop the others.
+    /// Loads the operator's models, as far as a device has room for them; all others are loaded when they are first
+    /// used. A model that fails keeps its reason and does not stop the others.
     pub(crate) async fn load_all(&self) {
         let snapshot = self.catalog.snapshot();
+        let mut used: HashMap<String, u64> = HashMap::new();
         for version in snapshot.models.values().flat_map(|m| m.versions.values()) {
-            let Some((digest, _)) = version.graph() else { continue };
-            let spec = match self.spec(&version.model, version.version, &version.card, digest) {
-                Ok(spec) => spec,
-                Err(error) => {
-                    tracing::warn!(model = %version.model, version = version.version, %error, "model not loaded");
-                    continue;
-                }
+            let Some(spec) = self.stored_spec(None, version) else { continue };
+            let used = used.entry(spec.device.clone()).or_default();
+            *used = used.saturating_add(version.graph_bytes());
+            let loaded = if *used <= self.memory {
+                self.handle.load(spec).await.map(drop)
+            } else {
+                self.handle.register(spec)
             };
-            if let Err(error) = self.handle.load(spec).await {
+            if let Err(error) = loaded {
                 tracing::warn!(%error, "model not loaded; its calls answer 503 until it is");
+            }
+        }
+        for (tenant, content) in &snapshot.tenants {
+            for version in content.models.values().flat_map(|m| m.versions.values()) {
+                let Some(spec) = self.stored_spec(Some(tenant), version) else { continue };
+                if let Err(error) = self.handle.register(spec) {
+                    tracing::warn!(%error, "model not registered");
+                }
             }
         }
     }
 
+    fn stored_spec(&self, tenant: Option<&TenantName>, version: &ModelVersion) -> Option<ModelSpec> {
+        let (digest, _) = version.graph()?;
+        let key = model_key(tenant, version.model.as_str(), version.version);
+        self.spec(key, &version.card, digest)
+            .inspect_err(|error| tracing::warn!(model = %version.model, version = version.version, %error, "model not loaded"))
+            .ok()
+    }
+
     /// The first device of the card that this host has: none is an error, never another device.
-    fn spec(
-        &self,
-        model: &ModelName,
-        version: u32,
-        card: &ModelCard,
-        digest: Digest,
-    ) -> Result<ModelSpec, Error> {
+    fn spec(&self, key: ModelKey, card: &ModelCard, digest: Digest) -> Result<ModelSpec, Error> {
         let here: Vec<_> = self.handle.status().devices.into_iter().map(|d| d.name).collect();
         let wanted = &card.model.devices;
         let device = wanted.iter().find(|w| here.iter().any(|h| **h == ***w)).ok_or_else(|| {
+            let model = &key.name;
             let text = format!(
                 "model {model} lists the devices {wanted:?}; this host has {here:?}: name one of them"
             );
@@ -85,42 +107,49 @@ impl DeviceModels {
         })?;
         let mut sha256 = [0; 32];
         hex::decode_to_slice(digest.to_string(), &mut sha256).map_err(|_| Error::internal())?;
-        let key = ModelKey::operator(model.as_str(), version);
         let BatchingSection { max_batch, max_queue_delay, pad } = card.batching.clone();
         let pad = pad.map(|PadSection { dimension, to }| Pad { dimension, to });
         let batching = BatchingOptions { max_batch, max_queue_delay: max_queue_delay.0, pad };
-        Ok(ModelSpec { key, device: device.clone(), engine: Engine::Onnx, sha256, batching })
+        Ok(ModelSpec { key, device: device.clone(), engine: engine(card), sha256, batching })
+    }
+
+    /// Whether the catalog has this version.
+    fn is_stored(&self, candidate: &Candidate) -> Option<Arc<ModelVersion>> {
+        let tenant = candidate.tenant.as_ref().map(TenantName::as_str);
+        let snapshot = self.catalog.snapshot();
+        snapshot.model_version(tenant, candidate.model.as_str(), candidate.version).cloned()
+    }
+}
+
+/// The engine that the card names.
+fn engine(card: &ModelCard) -> Engine {
+    match (card.model.backend.as_str(), card.model.precision.as_deref()) {
+        ("openvino", Some("bf16")) => Engine::OpenVino(Precision::Bf16),
+        ("openvino", Some("f16")) => Engine::OpenVino(Precision::F16),
+        ("openvino", _) => Engine::OpenVino(Precision::F32),
+        _ => Engine::Onnx,
     }
 }
 
 #[async_trait]
 impl Models for DeviceModels {
     async fn check(&self, candidate: &Candidate) -> Result<serde_json::Value, Error> {
-        let Candidate { model, version, card, files } = candidate;
+        let Candidate { tenant, model, version, card, files } = candidate;
         let graph = card.model.files.first().and_then(|name| files.get(name)).ok_or_else(|| {
             Error::new(ErrorKind::Invalid, "model.files names no graph file, or it was not uploaded")
         })?;
         let digest = Digest::of(graph);
-        let conflict = || {
-            let text =
-                format!("model {model} version {version} exists with other content: push the next number");
-            Error::new(ErrorKind::Conflict, text)
-        };
-        if let Some(known) = self.catalog.snapshot().model(model.as_str(), Some(*version)) {
-            // The same graph is loaded already or failed already; other content must not take its place.
-            if known.graph().map(|(d, _)| d) != Some(digest) {
-                return Err(conflict());
-            }
+        let conflict = |what: &str| Error::new(ErrorKind::Conflict, format!("model {model} version {version} {what}"));
+        // The same version is loaded already or failed already; other content must not take its place.
+        if self.is_stored(candidate).is_some_and(|known| known.graph().map(|(d, _)| d) != Some(digest)) {
+            return Err(conflict("exists with other content: push the next number"));
         }
-        let spec = self.spec(model, *version, card, digest)?;
-        let key = spec.key.clone();
+        let key = model_key(tenant.as_ref(), model.as_str(), *version);
+        let spec = self.spec(key.clone(), card, digest)?;
         {
             let mut candidates = self.files.candidates.lock();
             if candidates.contains_key(&key) {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    format!("model {model} version {version} is being pushed already: wait for it"),
-                ));
+                return Err(conflict("is being pushed already: wait for it"));
             }
             candidates.insert(key.clone(), graph.clone());
         }
@@ -131,7 +160,8 @@ impl Models for DeviceModels {
         match loaded {
             Ok(signature) => Ok(shown(&signature)),
             Err(error) => {
-                if self.catalog.snapshot().model(model.as_str(), Some(*version)).is_none() {
+                // A version that is still in use after it was removed is another one.
+                if self.is_stored(candidate).is_none() && !matches!(error, ModelError::InUse(_)) {
                     self.handle.unload(&key).await;
                 }
                 Err(refusal(&error))
@@ -139,20 +169,27 @@ impl Models for DeviceModels {
         }
     }
 
-    fn status(&self, version: &ModelVersion) -> ModelStatus {
-        let key = ModelKey::operator(version.model.as_str(), version.version);
-        let found = self.handle.status().models.into_iter().find(|m| m.key == key);
-        let state = match found.map(|m| m.state) {
-            None | Some(ModelState::Unloaded) => "not loaded".to_owned(),
+    fn status(&self, tenant: Option<&TenantName>, version: &ModelVersion) -> ModelStatus {
+        let key = model_key(tenant, version.model.as_str(), version.version);
+        let state = match self.handle.state(&key) {
+            None | Some(ModelState::Unloaded) => match version.graph() {
+                Some((digest, _)) => match self.spec(key.clone(), &version.card, digest) {
+                    Ok(_) => "not loaded".to_owned(),
+                    Err(error) => format!("failed: {}", error.message),
+                },
+                None => "failed: the card names no graph file".to_owned(),
+            },
             Some(ModelState::Loading) => "loading".to_owned(),
             Some(ModelState::Ready(_)) => "ready".to_owned(),
+            Some(ModelState::Evicted) => "evicted".to_owned(),
+            Some(ModelState::Failed(ModelError::Quarantined { .. })) => "quarantined".to_owned(),
             Some(ModelState::Failed(error)) => format!("failed: {error}"),
         };
         ModelStatus { state, signature: self.handle.signature(&key).map(|s| shown(&s)) }
     }
 
-    async fn unload(&self, model: &ModelName, version: u32) {
-        self.handle.unload(&ModelKey::operator(model.as_str(), version)).await;
+    async fn unload(&self, tenant: Option<&TenantName>, model: &ModelName, version: u32) {
+        self.handle.unload(&model_key(tenant, model.as_str(), version)).await;
     }
 }
 
@@ -173,8 +210,9 @@ fn refusal(error: &ModelError) -> Error {
             ErrorKind::Invalid
         }
         ModelError::EngineMissing(_) => ErrorKind::Unavailable,
-        ModelError::Overloaded { .. } | ModelError::Draining => ErrorKind::Overloaded,
-        ModelError::DeviceLost { .. } => ErrorKind::Invalid,
+        ModelError::Overloaded { .. } | ModelError::NoRoom { .. } | ModelError::Draining => ErrorKind::Overloaded,
+        ModelError::DeviceLost { .. } | ModelError::TooLarge { .. } => ErrorKind::Invalid,
+        ModelError::InUse(_) => ErrorKind::Conflict,
         ModelError::Source { .. } => {
             tracing::error!(%error, "a model file cannot be read");
             return Error::internal();

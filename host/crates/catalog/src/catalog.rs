@@ -100,16 +100,26 @@ impl Catalog {
         writer.commit(Event::FunctionDeleted { tenant, function }).await
     }
 
-    /// Deletes a model version.
+    /// Deletes a version of the operator's model, or of a tenant's own.
     ///
     /// # Errors
     /// `NotFound`, or the log's.
-    pub async fn delete_model(&self, model: ModelName, version: u32) -> Result<(), CatalogError> {
+    pub async fn delete_model(
+        &self,
+        tenant: Option<TenantName>,
+        model: ModelName,
+        version: u32,
+    ) -> Result<(), CatalogError> {
         let writer = self.writer().await;
-        if writer.now().model(model.as_str(), Some(version)).is_none() {
+        let owner = tenant.as_ref().map(TenantName::as_str);
+        if writer.now().model_version(owner, model.as_str(), version).is_none() {
             return Err(CatalogError::NotFound(format!("model {model} version {version}")));
         }
-        writer.commit(Event::ModelDeleted { model, version }).await
+        let event = match tenant {
+            None => Event::ModelDeleted { model, version },
+            Some(tenant) => Event::TenantModelDeleted { tenant, model, version },
+        };
+        writer.commit(event).await
     }
 
     pub(crate) async fn writer(&self) -> Writer {

@@ -74,13 +74,24 @@ impl Catalog {
         Ok(Deployed { revision, created })
     }
 
-    /// Adds a version of an operator model. Its blobs are stored already.
+    /// Adds a version of the operator's model, or of a tenant's own. Its blobs are stored already.
     ///
     /// # Errors
-    /// `Conflict` if the version exists with other content; the log's.
-    pub async fn put_model(&self, version: ModelVersion) -> Result<ModelPut, CatalogError> {
+    /// `NotFound` if the tenant is not there; `Conflict` if the version exists with other content; the log's.
+    pub async fn put_model(
+        &self,
+        tenant: Option<TenantName>,
+        version: ModelVersion,
+    ) -> Result<ModelPut, CatalogError> {
         let writer = self.writer().await;
-        if let Some(known) = writer.now().model(version.model.as_str(), Some(version.version)) {
+        let now = writer.now();
+        let owner = tenant.as_ref().map(TenantName::as_str);
+        if let Some(tenant) = &tenant
+            && !now.tenants.contains_key(tenant)
+        {
+            return Err(CatalogError::NotFound(format!("tenant {tenant}")));
+        }
+        if let Some(known) = now.model_version(owner, version.model.as_str(), version.version) {
             if known.files == version.files && known.card == version.card {
                 return Ok(ModelPut { version: known.clone(), created: false });
             }
@@ -89,7 +100,12 @@ impl Catalog {
                 version.model, version.version
             )));
         }
-        writer.commit(Event::ModelPut { version: Box::new(version.clone()) }).await?;
+        let boxed = Box::new(version.clone());
+        let event = match tenant {
+            None => Event::ModelPut { version: boxed },
+            Some(tenant) => Event::TenantModelPut { tenant, version: boxed },
+        };
+        writer.commit(event).await?;
         Ok(ModelPut { version: Arc::new(version), created: true })
     }
 }

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
-use wasmeter_types::{AliasName, FunctionName, ModelName, TenantName};
+use wasmeter_types::{AliasName, FunctionName, LabelName, ModelName, TenantName};
 
-use crate::model::ModelVersion;
+use crate::model::{Granted, ModelVersion};
 use crate::snapshot::Revision;
 
 /// One change of the catalog. Events are kept for ever: variants and fields are only ever added.
@@ -43,11 +43,77 @@ pub enum Event {
         /// The version.
         version: Box<ModelVersion>,
     },
-    /// The version is gone.
+    /// The version is gone, and the labels that pointed to it.
     ModelDeleted {
         /// Model.
         model: ModelName,
         /// Version.
         version: u32,
     },
+    /// As `ModelPut`, but the model is a tenant's own. A variant and not a field, so that an older wasmeter refuses
+    /// the log instead of taking the model for the operator's.
+    TenantModelPut {
+        /// Whose.
+        tenant: TenantName,
+        /// The version.
+        version: Box<ModelVersion>,
+    },
+    /// The version of the tenant's model is gone, and the labels that pointed to it.
+    TenantModelDeleted {
+        /// Whose.
+        tenant: TenantName,
+        /// Model.
+        model: ModelName,
+        /// Version.
+        version: u32,
+    },
+    /// The label points to the version from now on.
+    ModelLabelSet {
+        /// Whose model; the operator's if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<TenantName>,
+        /// Model.
+        model: ModelName,
+        /// Label.
+        label: LabelName,
+        /// Version.
+        version: u32,
+    },
+    /// The label is gone.
+    ModelLabelRemoved {
+        /// Whose model; the operator's if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<TenantName>,
+        /// Model.
+        model: ModelName,
+        /// Label.
+        label: LabelName,
+    },
+    /// Who may use the operator's model from now on. It holds for the name, whatever versions come and go.
+    ModelGranted {
+        /// Model.
+        model: ModelName,
+        /// To whom.
+        granted: Granted,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Events as builds have written them, oldest first. Add lines; never change one: such logs are out there.
+    const WRITTEN: &str = include_str!("events.ndjson");
+
+    #[test]
+    fn every_event_ever_written_is_read_and_written_the_same() {
+        let mut kinds = std::collections::BTreeSet::new();
+        for line in WRITTEN.lines() {
+            let event: Event = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+            let again = serde_json::to_value(&event).unwrap();
+            assert_eq!(again, serde_json::from_str::<serde_json::Value>(line).unwrap());
+            kinds.insert(again["event"].as_str().unwrap().to_owned());
+        }
+        assert_eq!(kinds.len(), 11, "a kind of event has no line in events.ndjson: {kinds:?}");
+    }
 }

@@ -1,10 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use wasmeter_types::{Digest, ModelCard, ModelName};
+use wasmeter_types::{Digest, LabelName, ModelCard, ModelName, TenantName};
 
-/// An immutable version of an operator model.
+/// An immutable version of a model, of the operator or of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelVersion {
     /// Model.
@@ -28,13 +28,45 @@ impl ModelVersion {
     pub fn graph(&self) -> Option<FileRef> {
         self.card.model.files.first().and_then(|name| self.files.get(name)).copied()
     }
+
+    /// Bytes of what the engine loads: the graph, and the weights of an OpenVINO IR.
+    #[must_use]
+    pub fn graph_bytes(&self) -> u64 {
+        let files = if self.card.model.is_ir() { 2 } else { 1 };
+        let sizes = self.card.model.files.iter().take(files).filter_map(|name| self.files.get(name));
+        sizes.map(|(_, size)| size).sum()
+    }
 }
 
 /// A model with its versions.
 #[derive(Clone, Debug, Default)]
 pub struct ModelEntry {
-    /// Versions, ascending.
+    /// Versions, ascending; never none.
     pub versions: BTreeMap<u32, Arc<ModelVersion>>,
+    /// Labels; each points to a version that is there.
+    pub labels: BTreeMap<LabelName, u32>,
+}
+
+/// Who may use a model of the operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Granted {
+    /// Every tenant.
+    #[default]
+    All,
+    /// These and no others.
+    Tenants(BTreeSet<TenantName>),
+}
+
+impl Granted {
+    /// Whether this tenant is among them.
+    #[must_use]
+    pub fn to(&self, tenant: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Tenants(tenants) => tenants.contains(tenant),
+        }
+    }
 }
 
 /// What `put_model` did.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use wasmeter_types::{AliasName, Digest, FunctionManifest, FunctionName, ModelName, TenantName};
 
 use crate::Event;
-use crate::model::{ModelEntry, ModelVersion};
+use crate::model::{Granted, ModelEntry, ModelVersion};
 
 /// An immutable content of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,12 @@ pub struct Tenant {
     pub created_ns: u64,
     /// Its functions.
     pub functions: BTreeMap<FunctionName, Arc<Function>>,
+    /// Its own models.
+    pub models: Models,
 }
+
+/// Models by name.
+pub type Models = BTreeMap<ModelName, Arc<ModelEntry>>;
 
 /// Everything that is deployed, at one event.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +57,9 @@ pub struct Snapshot {
     /// Tenants.
     pub tenants: BTreeMap<TenantName, Arc<Tenant>>,
     /// Operator models.
-    pub models: BTreeMap<ModelName, Arc<ModelEntry>>,
+    pub models: Models,
+    /// Who may use an operator model; everyone where it is not named.
+    pub granted: BTreeMap<ModelName, Granted>,
 }
 
 impl Snapshot {
@@ -66,16 +73,6 @@ impl Snapshot {
     #[must_use]
     pub fn function(&self, tenant: &str, function: &str) -> Option<&Arc<Function>> {
         self.tenants.get(tenant)?.functions.get(function)
-    }
-
-    /// A version of an operator model; the highest if none is named.
-    #[must_use]
-    pub fn model(&self, name: &str, version: Option<u32>) -> Option<&Arc<ModelVersion>> {
-        let versions = &self.models.get(name)?.versions;
-        match version {
-            Some(version) => versions.get(&version),
-            None => versions.last_key_value().map(|(_, v)| v),
-        }
     }
 
     /// Whether any revision of the tenant uses the component.
@@ -92,10 +89,16 @@ impl Snapshot {
             Event::TenantPut { tenant, at_ns } => {
                 self.tenants
                     .entry(tenant)
-                    .or_insert_with(|| Arc::new(Tenant { created_ns: at_ns, functions: BTreeMap::new() }));
+                    .or_insert_with(|| Arc::new(Tenant { created_ns: at_ns, ..Tenant::default() }));
             }
             Event::TenantDeleted { tenant } => {
                 self.tenants.remove(&tenant);
+                // Who gets the name later gets nothing else with it.
+                for granted in self.granted.values_mut() {
+                    if let Granted::Tenants(tenants) = granted {
+                        tenants.remove(&tenant);
+                    }
+                }
             }
             Event::Deployed { tenant, function, revision, alias } => {
                 let Some(tenant) = self.tenants.get_mut(&tenant) else { return };
@@ -116,18 +119,60 @@ impl Snapshot {
                     Arc::make_mut(tenant).functions.remove(&function);
                 }
             }
-            Event::ModelPut { version } => {
-                let entry = self.models.entry(version.model.clone()).or_default();
-                Arc::make_mut(entry).versions.insert(version.version, Arc::new(*version));
+            Event::ModelPut { version } => self.change_models(None, |models| put(models, *version)),
+            Event::TenantModelPut { tenant, version } => {
+                self.change_models(Some(&tenant), |models| put(models, *version));
             }
             Event::ModelDeleted { model, version } => {
-                if let Some(entry) = self.models.get_mut(&model) {
-                    Arc::make_mut(entry).versions.remove(&version);
-                    if entry.versions.is_empty() {
-                        self.models.remove(&model);
+                self.change_models(None, |models| delete(models, &model, version));
+            }
+            Event::TenantModelDeleted { tenant, model, version } => {
+                self.change_models(Some(&tenant), |models| delete(models, &model, version));
+            }
+            Event::ModelLabelSet { tenant, model, label, version } => {
+                self.change_models(tenant.as_ref(), |models| {
+                    if let Some(entry) = models.get_mut(&model) {
+                        Arc::make_mut(entry).labels.insert(label, version);
                     }
+                });
+            }
+            Event::ModelLabelRemoved { tenant, model, label } => {
+                self.change_models(tenant.as_ref(), |models| {
+                    if let Some(entry) = models.get_mut(&model) {
+                        Arc::make_mut(entry).labels.remove(&label);
+                    }
+                });
+            }
+            Event::ModelGranted { model, granted } => {
+                self.granted.insert(model, granted);
+            }
+        }
+    }
+
+    /// Changes the operator's or a tenant's models; those of a tenant that is gone are gone with it.
+    fn change_models(&mut self, owner: Option<&TenantName>, change: impl FnOnce(&mut Models)) {
+        match owner {
+            None => change(&mut self.models),
+            Some(tenant) => {
+                if let Some(tenant) = self.tenants.get_mut(tenant) {
+                    change(&mut Arc::make_mut(tenant).models);
                 }
             }
         }
+    }
+}
+
+fn put(models: &mut Models, version: ModelVersion) {
+    let entry = models.entry(version.model.clone()).or_default();
+    Arc::make_mut(entry).versions.insert(version.version, Arc::new(version));
+}
+
+fn delete(models: &mut Models, model: &ModelName, version: u32) {
+    let Some(entry) = models.get_mut(model) else { return };
+    let content = Arc::make_mut(entry);
+    content.versions.remove(&version);
+    content.labels.retain(|_, labelled| *labelled != version);
+    if content.versions.is_empty() {
+        models.remove(model);
     }
 }

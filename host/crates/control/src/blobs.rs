@@ -13,9 +13,10 @@ pub(crate) fn component(tenant: &TenantName, digest: Digest) -> BlobKey {
     BlobKey { owner: tenant.to_string(), kind: BlobKind::Component, id: digest }
 }
 
-/// The key of a file of an operator model.
-pub(crate) fn model_file(digest: Digest) -> BlobKey {
-    BlobKey { owner: OPERATOR.to_owned(), kind: BlobKind::Model, id: digest }
+/// The key of a file of the operator's model, or of a tenant's own.
+pub(crate) fn model_file(owner: Option<&TenantName>, digest: Digest) -> BlobKey {
+    let owner = owner.map_or(OPERATOR, TenantName::as_str).to_owned();
+    BlobKey { owner, kind: BlobKind::Model, id: digest }
 }
 
 /// Deletes the components among these that no revision of the tenant uses any more.
@@ -38,11 +39,12 @@ fn component_used(now: &Snapshot, key: &BlobKey) -> bool {
     now.uses_component(&key.owner, &key.id)
 }
 
-/// Deletes the files among these that no model version uses any more.
-pub(crate) async fn sweep_models(shared: &Shared, digests: BTreeSet<Digest>) {
-    let keys = digests.into_iter().map(model_file).collect();
+/// Deletes the files among these that no model version of the owner uses any more.
+pub(crate) async fn sweep_models(shared: &Shared, owner: Option<&TenantName>, digests: BTreeSet<Digest>) {
+    let keys = digests.into_iter().map(|digest| model_file(owner, digest)).collect();
     sweep(shared, keys, |now, key| {
-        let mut versions = now.models.values().flat_map(|m| m.versions.values());
+        let Some(models) = now.models_of(owner.map(TenantName::as_str)) else { return false };
+        let mut versions = models.values().flat_map(|m| m.versions.values());
         versions.any(|v| v.files.values().any(|(digest, _)| *digest == key.id))
     })
     .await;

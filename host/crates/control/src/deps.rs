@@ -60,6 +60,8 @@ pub trait Deployer: Send + Sync + 'static {
 /// A model version that is not stored yet.
 #[derive(Clone, Debug)]
 pub struct Candidate {
+    /// Whose; the operator's if absent.
+    pub tenant: Option<TenantName>,
     /// Model.
     pub model: ModelName,
     /// Version.
@@ -76,7 +78,7 @@ pub type Signature = serde_json::Value;
 /// What the devices make of a model version.
 #[derive(Clone, Debug)]
 pub struct ModelStatus {
-    /// Such as `ready`, `loading`, `not loaded`, `quarantined`, `no engine: …`.
+    /// `loading`, `ready`, `evicted`, `quarantined`, or `failed: why`.
     pub state: String,
     /// Known once it has been loaded.
     pub signature: Option<Signature>,
@@ -91,11 +93,11 @@ pub trait Models: Send + Sync + 'static {
     /// 422 with the reason for a model that is not acceptable, 503 if the engine is missing.
     async fn check(&self, candidate: &Candidate) -> Result<Signature, Error>;
 
-    /// How the version is doing.
-    fn status(&self, version: &ModelVersion) -> ModelStatus;
+    /// How a version of the operator, or of a tenant, is doing.
+    fn status(&self, tenant: Option<&TenantName>, version: &ModelVersion) -> ModelStatus;
 
-    /// The version is gone from the catalog.
-    async fn unload(&self, model: &ModelName, version: u32);
+    /// The version is gone from the catalog. Invocations that hold it may go on using it until they end.
+    async fn unload(&self, tenant: Option<&TenantName>, model: &ModelName, version: u32);
 }
 
 /// The way to billing.

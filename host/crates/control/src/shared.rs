@@ -2,7 +2,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
-use wasmeter_types::{Error, ErrorKind};
+use wasmeter_types::{Error, ErrorKind, TenantName};
 
 use crate::Deps;
 use crate::error::{Answer, Failure, refuse};
@@ -11,6 +11,8 @@ use crate::error::{Answer, Failure, refuse};
 const COMPONENT_UPLOADS: usize = 8;
 /// Model uploads at one time, each up to [`crate::MAX_MODEL`] in memory.
 const MODEL_UPLOADS: usize = 1;
+/// Uploads of tenants' models at one time, of all tenants together; the operator does not wait for them.
+const TENANT_MODEL_UPLOADS: usize = 2;
 /// Logs that are followed at one time.
 const FOLLOWERS: usize = 64;
 
@@ -25,6 +27,7 @@ pub(crate) struct Inner {
     pub(crate) blobs_in_use: RwLock<()>,
     component_uploads: Arc<Semaphore>,
     model_uploads: Arc<Semaphore>,
+    tenant_model_uploads: Arc<Semaphore>,
     followers: Arc<Semaphore>,
 }
 
@@ -43,6 +46,7 @@ impl Shared {
             blobs_in_use: RwLock::new(()),
             component_uploads: Arc::new(Semaphore::new(COMPONENT_UPLOADS)),
             model_uploads: Arc::new(Semaphore::new(MODEL_UPLOADS)),
+            tenant_model_uploads: Arc::new(Semaphore::new(TENANT_MODEL_UPLOADS)),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
         }))
     }
@@ -51,8 +55,11 @@ impl Shared {
         take(&self.component_uploads, "component uploads")
     }
 
-    pub(crate) fn model_upload(&self) -> Answer<OwnedSemaphorePermit> {
-        take(&self.model_uploads, "model uploads")
+    pub(crate) fn model_upload(&self, owner: Option<&TenantName>) -> Answer<OwnedSemaphorePermit> {
+        match owner {
+            None => take(&self.model_uploads, "model uploads"),
+            Some(_) => take(&self.tenant_model_uploads, "uploads of tenants' models"),
+        }
     }
 
     pub(crate) fn follower(&self) -> Answer<OwnedSemaphorePermit> {

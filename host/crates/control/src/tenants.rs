@@ -11,7 +11,7 @@ use wasmeter_admission::Scope;
 use wasmeter_catalog::Tenant;
 use wasmeter_types::{Error, TenantName};
 
-use crate::blobs::sweep_components;
+use crate::blobs::{sweep_components, sweep_models};
 use crate::clock::rfc3339;
 use crate::error::{Answer, ErrorBody, Failure};
 use crate::extract::{Caller, Segments, name};
@@ -30,6 +30,8 @@ struct TenantView {
     created: String,
     /// How many functions it has.
     functions: usize,
+    /// How many models of its own it has.
+    models: usize,
 }
 
 /// All tenants.
@@ -43,6 +45,7 @@ fn view(name: &TenantName, tenant: &Tenant) -> TenantView {
         tenant: name.to_string(),
         created: rfc3339(tenant.created_ns),
         functions: tenant.functions.len(),
+        models: tenant.models.len(),
     }
 }
 
@@ -92,7 +95,7 @@ async fn get(
     Ok(Json(find(&shared, &tenant)?))
 }
 
-/// Deletes a tenant and its functions (operator). The ledger keeps its entries.
+/// Deletes a tenant, its functions and its own models (operator). The ledger keeps its entries.
 #[utoipa::path(delete, path = "/api/v1/tenants/{tenant}", tag = "tenants",
     params(("tenant" = String, Path, description = "name")),
     responses((status = 204, description = "gone"), (status = "default", body = ErrorBody)))]
@@ -115,6 +118,12 @@ async fn delete(
         }
         let revisions = before.functions.values().flat_map(|f| &f.revisions).map(AsRef::as_ref);
         sweep_components(&shared, &tenant, revisions).await;
+        let versions = || before.models.values().flat_map(|m| m.versions.values());
+        for version in versions() {
+            shared.deps.models.unload(Some(&tenant), &version.model, version.version).await;
+        }
+        let files = versions().flat_map(|v| v.files.values()).map(|(digest, _)| *digest).collect();
+        sweep_models(&shared, Some(&tenant), files).await;
         tracing::info!(subject = caller.0.subject, %tenant, "tenant deleted");
         Ok(StatusCode::NO_CONTENT)
     })

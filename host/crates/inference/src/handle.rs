@@ -7,8 +7,8 @@ use tokio::{
 use wasmeter_usage::DeviceClass;
 
 use crate::{
-    Account, ComputeError, ComputeRequest, Computed, ModelError, ModelKey, ModelSource, ModelSpec, ModelState,
-    Signature,
+    Account, ComputeError, ComputeRequest, Computed, ModelError, ModelKey, ModelSource, ModelSpec,
+    ModelState, Signature,
     device::Device,
     entry::Entry,
     lease::Entered,

@@ -32,6 +32,8 @@ mod validate;
 mod warmup;
 
 #[cfg(test)]
+mod registry_tests;
+#[cfg(test)]
 mod tests;
 
 pub use account::{Account, ChargeMeter};

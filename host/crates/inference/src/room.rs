@@ -54,7 +54,8 @@ impl Handle {
     /// leave.
     pub(crate) fn bring(&self, model: &Arc<Model>) -> Loading {
         let mut loading = model.loading.lock();
-        if let Some(under_way) = loading.as_ref().filter(|l| l.borrow().is_none() && l.has_changed().is_ok()) {
+        if let Some(under_way) = loading.as_ref().filter(|l| l.borrow().is_none() && l.has_changed().is_ok())
+        {
             return under_way.clone();
         }
         let (done, outcome) = watch::channel(None);
@@ -66,7 +67,9 @@ impl Handle {
             match &result {
                 Ok(_) => {}
                 // What may pass is no failure of the model: the next compute tries again.
-                Err(ModelError::NoRoom { .. } | ModelError::Overloaded { .. }) => model.set(ModelState::Evicted),
+                Err(ModelError::NoRoom { .. } | ModelError::Overloaded { .. }) => {
+                    model.set(ModelState::Evicted)
+                }
                 Err(error) => model.set(ModelState::Failed(error.clone())),
             }
             let _ = done.send(Some(result));

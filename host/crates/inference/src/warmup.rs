@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{BackendError, Batch, BatchEntry, DType, Dim, Port, Signature, Tensor, lane::Lane, registry::Model};
+use crate::{
+    BackendError, Batch, BatchEntry, Dim, Port, Signature, Tensor, lane::Lane, registry::Model,
+};
 
 /// The longest warm-up; the device is ended then, as by a caller's deadline.
 const LONGEST: Duration = Duration::from_secs(2);
@@ -50,6 +52,7 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DType;
 
     #[test]
     fn zeros_of_the_smallest_shape() {

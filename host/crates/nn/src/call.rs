@@ -21,13 +21,15 @@ impl NnCtx {
     /// The model behind a name, if the function may use it. Counts a graph.
     pub(crate) fn open(&mut self, name: &str) -> Result<ModelKey, NnError> {
         let shown: String = name.chars().take(64).collect();
-        if !self.allow.iter().any(|m| m.as_str() == name) {
+        // The list has plain names: it says which models, not which of their versions.
+        let plain = name.split_once('@').map_or(name, |(plain, _)| plain);
+        if !self.allow.iter().any(|m| m.as_str() == plain) {
             return Err(NnError::new(
                 ErrorCode::NotFound,
                 format!("model {shown:?} is not in [models] allow of the function's manifest"),
             ));
         }
-        let Some(model) = self.resolver.resolve(name) else {
+        let Some(model) = self.lease(name) else {
             return Err(NnError::new(
                 ErrorCode::NotFound,
                 format!("model {shown:?} is not on this host: `wasmeter models list`"),
@@ -35,6 +37,23 @@ impl NnCtx {
         };
         self.take(Count::Graph)?;
         Ok(model)
+    }
+
+    /// The version behind the name, held to the end of the invocation: what began with it ends with it, even if it is
+    /// removed meanwhile.
+    fn lease(&mut self, name: &str) -> Option<ModelKey> {
+        // A version may go between the look and the hold; then the name stands for another one already.
+        for _ in 0..4 {
+            let key = self.resolver.resolve(&self.tenant, name)?;
+            if self.leases.iter().any(|lease| *lease.key() == key) {
+                return Some(key);
+            }
+            if let Some(lease) = self.models.lease(&key) {
+                self.leases.push(lease);
+                return Some(key);
+            }
+        }
+        None
     }
 
     /// Why a guest's own model is not loaded; the first thing that is wrong with it.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use wasmeter_inference::{ChargeMeter, Handle, ModelKey};
+use wasmeter_inference::{ChargeMeter, Handle, Lease, ModelKey};
 use wasmeter_types::{ErrorKind, ModelName};
 use wasmeter_usage::ModelUse;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
@@ -14,8 +14,9 @@ use crate::witx::CoreState;
 
 /// Finds the model version behind a name. Called once a `load-by-name`; must not do I/O.
 pub trait Resolver: Send + Sync + 'static {
-    /// The version that the name stands for now; `None` if there is no such model.
-    fn resolve(&self, name: &str) -> Option<ModelKey>;
+    /// The version that the name stands for now and for this tenant; `None` if there is no such model. The name may
+    /// say which: a label, as in `minilm@canary`, or a version, as in `minilm@3`.
+    fn resolve(&self, tenant: &str, name: &str) -> Option<ModelKey>;
 }
 
 /// What one invocation may hold.
@@ -62,6 +63,8 @@ pub struct NnCtx {
     pub(crate) tensor_bytes: usize,
     pub(crate) computes: u32,
     pub(crate) uses: Vec<Use>,
+    /// Versions that the guest has loaded: what is removed meanwhile stays for it.
+    pub(crate) leases: Vec<Lease>,
     pub(crate) fault: Option<Fault>,
     pub(crate) flights: Vec<Arc<Flight>>,
     pub(crate) core: CoreState,
@@ -98,6 +101,7 @@ impl NnCtx {
             tensor_bytes: 0,
             computes: 0,
             uses: Vec::new(),
+            leases: Vec::new(),
             fault: None,
             flights: Vec::new(),
             core: CoreState::default(),

@@ -2,44 +2,55 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use wasmeter_catalog::{BlobError, BlobKey, BlobKind, BlobStore, Catalog};
+use wasmeter_catalog::{BlobError, BlobKey, BlobKind, BlobStore, Catalog, ModelVersion};
 use wasmeter_inference::{ModelKey, ModelSource, Owner};
 
 /// The owner of the operator's blobs; no tenant can have this name.
 const OPERATOR: &str = "_operator";
 
-/// The operator's models: the catalog says which file, the blob store has it.
+/// The models of the operator and of the tenants: the catalog says which file, the blob store has it.
 #[derive(Clone)]
-pub struct OperatorModels {
+pub struct StoredModels {
     catalog: Catalog,
     blobs: Arc<dyn BlobStore>,
 }
 
-impl OperatorModels {
+impl StoredModels {
     /// Models of this catalog with these blobs.
     #[must_use]
     pub fn new(catalog: Catalog, blobs: Arc<dyn BlobStore>) -> Self {
         Self { catalog, blobs }
     }
+
+    fn version(&self, key: &ModelKey) -> Option<Arc<ModelVersion>> {
+        self.catalog.snapshot().model_version(tenant(key), &key.name, key.version).cloned()
+    }
 }
 
-impl ModelSource for OperatorModels {
+/// The tenant whose model it is; none for the operator's.
+fn tenant(key: &ModelKey) -> Option<&str> {
+    match &key.owner {
+        Owner::Operator => None,
+        Owner::Tenant(name) => Some(name),
+    }
+}
+
+impl ModelSource for StoredModels {
     fn open(&self, key: &ModelKey) -> io::Result<File> {
         let missing = |what: &str| io::Error::new(io::ErrorKind::NotFound, format!("{what} of model {key}"));
-        if key.owner != Owner::Operator {
-            return Err(missing("the catalog has no tenant models, so no files"));
-        }
-        let snapshot = self.catalog.snapshot();
-        let version = snapshot
-            .model(&key.name, Some(key.version))
-            .ok_or_else(|| missing("the catalog has no entry"))?;
+        let version = self.version(key).ok_or_else(|| missing("the catalog has no entry"))?;
         let (id, _) = version.graph().ok_or_else(|| missing("the card names no graph file"))?;
-        let blob = BlobKey { owner: OPERATOR.to_owned(), kind: BlobKind::Model, id };
+        let owner = tenant(key).unwrap_or(OPERATOR).to_owned();
+        let blob = BlobKey { owner, kind: BlobKind::Model, id };
         self.blobs.open(&blob).map_err(|e| match e {
             BlobError::Io(e) => e,
             BlobError::Missing(_) => io::Error::new(io::ErrorKind::NotFound, e.to_string()),
             BlobError::Damaged(_) => io::Error::new(io::ErrorKind::InvalidData, e.to_string()),
         })
+    }
+
+    fn size(&self, key: &ModelKey) -> Option<u64> {
+        self.version(key).map(|version| version.graph_bytes())
     }
 }
 
@@ -48,7 +59,6 @@ mod tests {
     use std::collections::BTreeMap;
     use std::io::Read;
 
-    use wasmeter_catalog::ModelVersion;
     use wasmeter_types::{Digest, ModelCard};
 
     use super::*;
@@ -60,7 +70,7 @@ mod tests {
         let log = SqliteEventLog::open(&dir.path().join("catalog.sqlite")).unwrap();
         let catalog = Catalog::open(Box::new(log)).await.unwrap();
         let blobs = Arc::new(FsBlobStore::open(&dir.path().join("blobs")).unwrap());
-        let models = OperatorModels::new(catalog.clone(), blobs.clone());
+        let models = StoredModels::new(catalog.clone(), blobs.clone());
         let card = "[model]\nname = \"m\"\nbackend = \"onnx\"\nfiles = [\"m.onnx\", \"labels.txt\"]";
         let files = BTreeMap::from([
             ("labels.txt".to_owned(), (Digest::of(b"labels"), 6)),
@@ -73,7 +83,9 @@ mod tests {
             files,
             created_ns: 0,
         };
-        catalog.put_model(version).await.unwrap();
+        catalog.put_tenant("dev".parse().unwrap()).await.unwrap();
+        catalog.put_model(None, version.clone()).await.unwrap();
+        catalog.put_model(Some("dev".parse().unwrap()), version).await.unwrap();
         let key = ModelKey::operator("m", 1);
         assert_eq!(models.open(&key).unwrap_err().kind(), io::ErrorKind::NotFound);
         let blob = BlobKey { owner: OPERATOR.into(), kind: BlobKind::Model, id: Digest::of(b"graph") };
@@ -82,7 +94,14 @@ mod tests {
         models.open(&key).unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "graph");
         assert!(models.open(&ModelKey::operator("m", 2)).is_err());
+        assert_eq!(models.size(&key), Some(5));
+        // The tenant's version of the same name and content is another model with bytes of its own.
         let tenants = ModelKey { owner: Owner::Tenant("dev".into()), name: "m".into(), version: 1 };
         assert!(models.open(&tenants).is_err());
+        let blob = BlobKey { owner: "dev".into(), kind: BlobKind::Model, id: Digest::of(b"graph") };
+        blobs.put(&blob, b"graph".to_vec()).await.unwrap();
+        assert!(models.open(&tenants).is_ok());
+        let others = ModelKey { owner: Owner::Tenant("other".into()), name: "m".into(), version: 1 };
+        assert!(models.open(&others).is_err() && models.size(&others).is_none());
     }
 }

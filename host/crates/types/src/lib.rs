@@ -14,7 +14,7 @@ pub use manifest::{
     BuildSection, FunctionManifest, FunctionSection, HttpSection, Limits, ManifestError, ModelsSection,
 };
 pub use model_card::{BatchingSection, CardSection, ModelCard, ModelSection, PadSection};
-pub use name::{AliasName, FunctionName, ModelName, NameError, TenantName};
+pub use name::{AliasName, FunctionName, LabelName, ModelName, NameError, TenantName};
 pub use time::unix_ns;
 pub use units::{ByteSize, ParseUnitError, WallTime};
 pub use wasmeter_usage::InvocationId;

@@ -94,6 +94,22 @@ name!(
     AliasName, "alias"
 );
 
+name!(
+    /// A movable pointer to one version of a model, such as `stable` or `canary`.
+    LabelName, "label"
+);
+
+impl LabelName {
+    /// The label that a model's name alone stands for, where it is set.
+    pub const STABLE: &'static str = "stable";
+
+    /// Whether it would read as a version number, as in `minilm@3`.
+    #[must_use]
+    pub fn is_number(&self) -> bool {
+        self.0.bytes().all(|b| b.is_ascii_digit())
+    }
+}
+
 impl AliasName {
     /// The alias that every deployment moves and that a trigger without `@alias` takes.
     #[must_use]

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use wasmeter_admission::Scope;
 use wasmeter_catalog::{Deployed, Deployment};
-use wasmeter_types::{Digest, Error, ErrorKind, FunctionManifest, FunctionName};
+use wasmeter_types::{Digest, Error, ErrorKind, FunctionManifest, FunctionName, ModelName, TenantName};
 
 use super::view::{self, PriceView, RevisionView};
 use crate::blobs;
@@ -62,7 +62,7 @@ pub(crate) async fn deploy(
     let upload = Upload::new(request, MAX_COMPONENT)?;
     let permit = shared.component_upload()?;
     let (component, manifest) = read(upload, &function).await?;
-    check_models(&shared, &manifest)?;
+    check_models(&shared, &tenant, &manifest)?;
     // A client that leaves while its component compiles has cancelled: nothing is stored yet.
     let checked = shared.deps.deployer.check(&tenant, component.clone()).await?;
     let deployment = Deployment {
@@ -159,9 +159,10 @@ async fn store(shared: &Shared, deployment: Deployment, component: Bytes) -> Ans
 }
 
 /// A function that may load a model which nobody pushed would fail at each call: better now than then.
-fn check_models(shared: &Shared, manifest: &FunctionManifest) -> Answer<()> {
+fn check_models(shared: &Shared, tenant: &TenantName, manifest: &FunctionManifest) -> Answer<()> {
     let now = shared.deps.catalog.snapshot();
-    match manifest.models.allow.iter().find(|m| !now.models.contains_key(*m)) {
+    let missing = |model: &&ModelName| now.model_for(tenant.as_str(), model.as_str()).is_none();
+    match manifest.models.allow.iter().find(missing) {
         None => Ok(()),
         Some(model) => Err(refuse(
             ErrorKind::Invalid,

@@ -1,4 +1,6 @@
 mod delete;
+mod grants;
+mod labels;
 mod list;
 mod put;
 mod view;
@@ -15,4 +17,10 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(list::list))
         .routes(routes!(list::get))
         .routes(routes!(put::put, delete::delete))
+        .routes(routes!(labels::set, labels::remove))
+        .routes(routes!(grants::put))
+        .routes(routes!(list::list_own))
+        .routes(routes!(list::get_own))
+        .routes(routes!(put::put_own, delete::delete_own))
+        .routes(routes!(labels::set_own, labels::remove_own))
 }

@@ -3,15 +3,19 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 use wasmeter_catalog::ModelVersion;
+use wasmeter_types::TenantName;
 
 use crate::clock::rfc3339;
 use crate::shared::Shared;
 use crate::{ModelStatus, Signature};
 
-/// An immutable version of an operator model.
+/// An immutable version of a model.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ModelVersion)]
 pub(crate) struct VersionView {
+    /// Whose; absent for the operator's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     model: String,
     version: u32,
     /// Engine.
@@ -30,7 +34,8 @@ pub(crate) struct VersionView {
     public: bool,
     /// RFC 3339.
     created: String,
-    /// How it is doing on the devices.
+    /// How it is doing on the devices: `loading`, `ready`, `evicted` (loaded again when it is next used),
+    /// `quarantined`, or `failed: why`.
     state: String,
     /// Inputs and outputs, once it has been loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,11 +53,16 @@ pub(crate) struct FileView {
     size: u64,
 }
 
-pub(crate) fn version(shared: &Shared, version: &ModelVersion) -> VersionView {
-    let ModelStatus { state, signature } = shared.deps.models.status(version);
+pub(crate) fn version(
+    shared: &Shared,
+    owner: Option<&TenantName>,
+    version: &ModelVersion,
+) -> VersionView {
+    let ModelStatus { state, signature } = shared.deps.models.status(owner, version);
     let file =
         |(digest, size): &(wasmeter_types::Digest, u64)| FileView { digest: digest.to_string(), size: *size };
     VersionView {
+        tenant: owner.map(ToString::to_string),
         model: version.model.to_string(),
         version: version.version,
         backend: version.card.model.backend.clone(),

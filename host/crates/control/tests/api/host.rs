@@ -238,12 +238,13 @@ impl Models for Seen {
         Ok(serde_json::json!({ "sizes": sizes }))
     }
 
-    fn status(&self, version: &ModelVersion) -> ModelStatus {
+    fn status(&self, _: Option<&TenantName>, version: &ModelVersion) -> ModelStatus {
         ModelStatus { state: format!("ready {}", version.version), signature: None }
     }
 
-    async fn unload(&self, model: &ModelName, version: u32) {
-        self.unloaded.lock().unwrap().push(format!("{model}@{version}"));
+    async fn unload(&self, tenant: Option<&TenantName>, model: &ModelName, version: u32) {
+        let owner = tenant.map(|t| format!("{t}/")).unwrap_or_default();
+        self.unloaded.lock().unwrap().push(format!("{owner}{model}@{version}"));
     }
 }
 

@@ -24,7 +24,6 @@ pub(super) const BUSY: u64 = 1_000;
 
 /// What a run comes to.
 pub(super) enum Step {
-    Ok,
     Fail(BackendError),
     /// Waits for the test.
     Wait(mpsc::Receiver<()>),
@@ -73,7 +72,7 @@ impl Backend for Scripted {
         match step {
             Some(Step::Fail(error)) => return Err(error),
             Some(Step::Wait(go)) => drop(go.recv()),
-            Some(Step::Ok) | None => {}
+            None => {}
         }
         Ok(BatchOutput { entries: batch.entries.iter().map(|e| e.inputs.clone()).collect(), busy_ns: BUSY })
     }
@@ -90,7 +89,7 @@ impl ModelSource for AnyFile {
 struct Names;
 
 impl Resolver for Names {
-    fn resolve(&self, name: &str) -> Option<ModelKey> {
+    fn resolve(&self, _: &str, name: &str) -> Option<ModelKey> {
         (name != "gone").then(|| ModelKey::operator(name, 1))
     }
 }

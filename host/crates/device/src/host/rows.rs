@@ -72,9 +72,12 @@ mod tests {
 
     #[test]
     fn only_equal_entries_are_laid_together() {
-        let rows = Rows::of(&[entry(&[&[2, 3], &[2]]), entry(&[&[1, 3], &[1]]), entry(&[&[0, 3], &[0]])]).unwrap();
+        let rows =
+            Rows::of(&[entry(&[&[2, 3], &[2]]), entry(&[&[1, 3], &[1]]), entry(&[&[0, 3], &[0]])]).unwrap();
         assert_eq!(rows.total(), 3);
-        for other in [&[&[2, 4][..], &[2]][..], &[&[2, 3], &[1]], &[&[2, 3]], &[&[2, 3, 1], &[2]], &[&[], &[]]] {
+        for other in
+            [&[&[2, 4][..], &[2]][..], &[&[2, 3], &[1]], &[&[2, 3]], &[&[2, 3, 1], &[2]], &[&[], &[]]]
+        {
             assert!(Rows::of(&[entry(&[&[2, 3], &[2]]), entry(other)]).is_none(), "{other:?}");
         }
         assert!(Rows::of(&[entry(&[])]).is_none());
@@ -84,12 +87,12 @@ mod tests {
     fn rows_come_apart_in_order() {
         let rows = Rows::of(&[entry(&[&[2, 1]]), entry(&[&[0, 1]]), entry(&[&[1, 1]])]).unwrap();
         let output = Tensor::new(DType::U8, vec![3, 2], vec![1, 2, 3, 4, 5, 6]).unwrap();
-        let parts: Vec<_> = rows.split(&[output]).unwrap().into_iter().map(|mut part| part.remove(0)).collect();
-        assert_eq!(parts.iter().map(|part| part.data().to_vec()).collect::<Vec<_>>(), [
-            vec![1, 2, 3, 4],
-            vec![],
-            vec![5, 6]
-        ]);
+        let parts: Vec<_> =
+            rows.split(&[output]).unwrap().into_iter().map(|mut part| part.remove(0)).collect();
+        assert_eq!(
+            parts.iter().map(|part| part.data().to_vec()).collect::<Vec<_>>(),
+            [vec![1, 2, 3, 4], vec![], vec![5, 6]]
+        );
         assert_eq!(parts[1].dims(), [0, 2]);
         let other = Tensor::new(DType::U8, vec![2, 2], vec![1, 2, 3, 4]).unwrap();
         let scalar = Tensor::new(DType::U8, vec![], vec![1]).unwrap();

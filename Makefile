@@ -11,6 +11,8 @@ WASMETER_CACHE ?= $(HOME)/.cache/wasmeter
 override WASMETER_CACHE := $(abspath $(WASMETER_CACHE))
 CARGO_TARGET_DIR ?= $(WASMETER_CACHE)/target
 export WASMETER_CACHE CARGO_TARGET_DIR
+# The wheel of ONNX Runtime would start a telemetry thread in every process that loads it.
+export ORT_DISABLE_TELEMETRY := 1
 export PATH := $(WASMETER_CACHE)/bin:$(PATH)
 
 # Flags for every cargo command that resolves dependencies; CI says --locked.
@@ -30,7 +32,7 @@ DENY := -A unused-wrapper bans licenses sources
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
-setup: ## bring the engine, the demo models and the Wasm toolchain into the cache
+setup: ## bring the engines, the models and the Wasm toolchain into the cache
 	@deploy/setup.sh
 
 build: setup host functions ## build wasmeter, wasmeter-billing and the functions
@@ -50,6 +52,7 @@ test: ## all tests: units and integration, models and functions against python, 
 	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run $(WORKSPACE); else cargo test $(WORKSPACE) --all-targets; fi
 	cargo test $(WORKSPACE) --doc --quiet
 	"$(WASMETER_CACHE)/venv/bin/python" deploy/models/check.py
+	"$(WASMETER_CACHE)/venv/bin/python" deploy/models/golden.py
 	for guests in $(GUESTS); do $(IN_GUESTS) $(NO_LTO) cargo test $(WORKSPACE) --quiet --manifest-path $$guests/Cargo.toml; done
 	$(IN_GUESTS) functions/test.sh
 	DEMO_EXIT=1 deploy/demo.sh

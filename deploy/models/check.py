@@ -10,6 +10,8 @@ import json
 import os
 import sys
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the engine is loaded, or it starts its telemetry
+
 import numpy as np
 import onnxruntime
 from PIL import Image

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
+use wasmeter_device::WorkerOptions;
 use wasmeter_metering::Durability;
 use wasmeter_types::{ByteSize, WallTime};
 
@@ -72,13 +73,57 @@ pub(crate) struct Admission {
 pub(crate) struct Engines {
     /// Path of libonnxruntime.so; searched for if absent.
     pub(crate) onnxruntime: Option<PathBuf>,
-    /// Threads of one run on `cpu:0`; 0 is one for each processor.
+    /// Path of libopenvino_c.so, its plugins beside it; searched for if absent.
+    pub(crate) openvino: Option<PathBuf>,
+    /// Devices of this host, such as `["cpu:0", "openvino:CPU"]`, which is the default where OpenVINO is found; without
+    /// it `["cpu:0"]`. One that is asked for and not there is an error of the models on it, never another device.
+    pub(crate) devices: Option<Vec<String>>,
+    /// Threads of one run on a processor, whatever the engine; 0 is one for each processor.
     pub(crate) threads: u16,
+    /// The most memory that ONNX Runtime's arena may take on a CUDA device; 4 GiB if absent.
+    pub(crate) device_memory: Option<ByteSize>,
     /// Models that a device may hold, by the size of their files; 8 GiB if absent.
     pub(crate) model_memory: Option<ByteSize>,
 }
 
 impl Engines {
+    /// Names of the devices.
+    pub(crate) fn devices(&self) -> Vec<String> {
+        if let Some(devices) = &self.devices {
+            return devices.clone();
+        }
+        let openvino = wasmeter_device::find_openvino(self.openvino.as_deref()).is_ok();
+        let openvino = openvino.then(|| "openvino:CPU".to_owned());
+        std::iter::once("cpu:0".to_owned()).chain(openvino).collect()
+    }
+
+    /// How the workers of each device are started.
+    pub(crate) fn worker(&self) -> WorkerOptions {
+        let mut options = WorkerOptions {
+            onnxruntime: self.onnxruntime.clone(),
+            openvino: self.openvino.clone(),
+            threads: self.threads,
+            ..WorkerOptions::default()
+        };
+        if let Some(size) = self.device_memory {
+            options.device_memory_limit = size.0;
+        }
+        options
+    }
+
+    fn check_devices(&self) -> anyhow::Result<()> {
+        let devices = self.devices.as_deref().unwrap_or_default();
+        ensure!(
+            self.devices.is_none() || !devices.is_empty(),
+            "engines.devices is empty: name at least \"cpu:0\", or leave it out"
+        );
+        for (index, device) in devices.iter().enumerate() {
+            wasmeter_device::check_device_name(device).context("engines.devices")?;
+            ensure!(!devices[..index].contains(device), "engines.devices names {device} twice");
+        }
+        Ok(())
+    }
+
     /// Bytes of models that a device may hold.
     pub(crate) fn model_memory(&self) -> u64 {
         self.model_memory.map_or(8 << 30, |size| size.0)
@@ -161,7 +206,11 @@ impl Config {
             (1..=1_000_000).contains(&self.server.connections),
             "server.connections must be 1 to 1000000"
         );
-        ensure!(self.engines.model_memory() > 0, "engines.model-memory must be more than 0, such as \"4GiB\"");
+        ensure!(
+            self.engines.model_memory() > 0,
+            "engines.model-memory must be more than 0, such as \"4GiB\""
+        );
+        self.engines.check_devices()?;
         if let Some(prices) = &self.billing.prices {
             ensure!(prices.is_file(), "billing.prices {} is not a file", prices.display());
         }
@@ -223,6 +272,9 @@ mod tests {
         assert!(error("[server]\ncolour = 1").contains("colour"));
         assert!(error("[server]\nlisten = \"0.0.0.0:80\"").contains("server.listen is 0.0.0.0:80"));
         assert!(error("[admission]\nin-flight = 0").contains("admission.in-flight"));
+        assert!(error("[engines]\ndevices = [\"gpu:0\"]").contains("cuda:N"));
+        assert!(error("[engines]\ndevices = [\"cpu:0\", \"cpu:0\"]").contains("twice"));
+        assert!(error("[engines]\ndevices = []").contains("empty"));
         assert!(error("[engines]\nmodel-memory = \"0MiB\"").contains("engines.model-memory"));
     }
 

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use wasmeter_admission::{Gate, GateOptions, Grant, Scope, Scopes, TokenKeys};
 use wasmeter_catalog::{BlobStore, Catalog};
-use wasmeter_device::{WorkerBackend, WorkerOptions};
+use wasmeter_device::WorkerBackend;
 use wasmeter_inference::{DeviceOptions, Service};
 use wasmeter_ingress::{AdminDeps, ControlService, Readiness, ServerOptions};
 use wasmeter_metering::{BillingClient, BillingOptions, Shipper, Spool, SpoolOptions};
@@ -26,7 +26,7 @@ use wasmeter_runtime::{
     ArtifactCache, CompileOptions, Compiler, Invoker, InvokerOptions, Loader, LogHub, PoolOptions,
     host_engine,
 };
-use wasmeter_store::{DataDir, FsBlobStore, StoredModels, SqliteEventLog};
+use wasmeter_store::{DataDir, FsBlobStore, SqliteEventLog, StoredModels};
 use wasmeter_types::TenantName;
 
 use config::{Config, DurabilityLevel};
@@ -111,14 +111,12 @@ async fn serve(
 
     // Models.
     let files = models::Files::new(StoredModels::new(catalog.clone(), blobs.clone()));
-    let worker = WorkerOptions {
-        onnxruntime: config.engines.onnxruntime.clone(),
-        threads: config.engines.threads,
-        ..WorkerOptions::default()
+    let device = |name: String| {
+        let backend = Box::new(WorkerBackend::new(&name, config.engines.worker()));
+        DeviceOptions { name, backend }
     };
-    let device =
-        DeviceOptions { name: "cpu:0".to_owned(), backend: Box::new(WorkerBackend::new("cpu:0", worker)) };
-    let mut options = wasmeter_inference::Options::new(vec![device], Arc::new(files.clone()));
+    let devices = config.engines.devices().into_iter().map(device).collect();
+    let mut options = wasmeter_inference::Options::new(devices, Arc::new(files.clone()));
     options.model_memory = config.engines.model_memory();
     options.warm_up = true;
     let inference = Service::new(options);

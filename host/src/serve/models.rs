@@ -15,7 +15,9 @@ use wasmeter_inference::{
     Precision, Signature,
 };
 use wasmeter_store::StoredModels;
-use wasmeter_types::{BatchingSection, Digest, Error, ErrorKind, ModelCard, ModelName, PadSection, TenantName};
+use wasmeter_types::{
+    BatchingSection, Digest, Error, ErrorKind, ModelCard, ModelName, PadSection, TenantName,
+};
 
 use super::adapters::model_key;
 
@@ -96,6 +98,12 @@ impl DeviceModels {
 
     /// The first device of the card that this host has: none is an error, never another device.
     fn spec(&self, key: ModelKey, card: &ModelCard, digest: Digest) -> Result<ModelSpec, Error> {
+        if card.model.is_ir() {
+            // A version's hash is that of one file, and an IR is two: the devices can run them, the catalog cannot
+            // vouch for them yet.
+            let text = "an OpenVINO IR cannot be pushed: push the ONNX file with backend = \"openvino\"";
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
         let here: Vec<_> = self.handle.status().devices.into_iter().map(|d| d.name).collect();
         let wanted = &card.model.devices;
         let device = wanted.iter().find(|w| here.iter().any(|h| **h == ***w)).ok_or_else(|| {
@@ -139,7 +147,8 @@ impl Models for DeviceModels {
             Error::new(ErrorKind::Invalid, "model.files names no graph file, or it was not uploaded")
         })?;
         let digest = Digest::of(graph);
-        let conflict = |what: &str| Error::new(ErrorKind::Conflict, format!("model {model} version {version} {what}"));
+        let conflict =
+            |what: &str| Error::new(ErrorKind::Conflict, format!("model {model} version {version} {what}"));
         // The same version is loaded already or failed already; other content must not take its place.
         if self.is_stored(candidate).is_some_and(|known| known.graph().map(|(d, _)| d) != Some(digest)) {
             return Err(conflict("exists with other content: push the next number"));
@@ -210,7 +219,9 @@ fn refusal(error: &ModelError) -> Error {
             ErrorKind::Invalid
         }
         ModelError::EngineMissing(_) => ErrorKind::Unavailable,
-        ModelError::Overloaded { .. } | ModelError::NoRoom { .. } | ModelError::Draining => ErrorKind::Overloaded,
+        ModelError::Overloaded { .. } | ModelError::NoRoom { .. } | ModelError::Draining => {
+            ErrorKind::Overloaded
+        }
         ModelError::DeviceLost { .. } | ModelError::TooLarge { .. } => ErrorKind::Invalid,
         ModelError::InUse(_) => ErrorKind::Conflict,
         ModelError::Source { .. } => {

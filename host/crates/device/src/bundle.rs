@@ -16,8 +16,11 @@ pub fn bundle_ir(xml: &[u8], weights: &[u8]) -> Vec<u8> {
     bundle
 }
 
-/// The XML and the weights of a bundle; `None` where the file is another thing.
-pub(crate) fn split(file: &[u8]) -> Option<Result<(&[u8], &[u8]), String>> {
+/// The XML and the weights.
+type Parts<'a> = (&'a [u8], &'a [u8]);
+
+/// Takes a bundle apart; `None` where the file is another thing.
+pub(crate) fn split(file: &[u8]) -> Option<Result<Parts<'_>, String>> {
     let rest = file.strip_prefix(MARK)?;
     let cut = || {
         let (length, rest) = rest.split_first_chunk()?;

@@ -169,6 +169,32 @@ fn an_ir_runs_from_memory_in_the_precision_asked_for() {
 }
 
 #[test]
+fn operators_that_could_work_in_place_leave_the_inputs_alone() {
+    // The inputs are mapped read-only: an engine that wrote its result over them would die.
+    let mut backend = openvino();
+    let port = |dims: &str| format!("<port id=\"0\" precision=\"FP32\">{dims}</port>");
+    for (shape, dims) in [("?,4", "<dim>-1</dim><dim>4</dim>"), ("2,4", "<dim>2</dim><dim>4</dim>")] {
+        let port = port(dims);
+        let result = port.replace("id=\"0\"", "id=\"1\"");
+        let xml = format!(
+            "<net name=\"n\" version=\"11\"><layers>\
+             <layer id=\"0\" name=\"x\" type=\"Parameter\" version=\"opset1\"><data shape=\"{shape}\" element_type=\"f32\"/><output>{port}</output></layer>\
+             <layer id=\"1\" name=\"a\" type=\"ReLU\" version=\"opset1\"><input>{port}</input><output>{result}</output></layer>\
+             <layer id=\"2\" name=\"b\" type=\"Sqrt\" version=\"opset1\"><input>{port}</input><output>{result}</output></layer>\
+             <layer id=\"3\" name=\"r\" type=\"Result\" version=\"opset1\"><input>{port}</input></layer></layers>\
+             <edges><edge from-layer=\"0\" from-port=\"0\" to-layer=\"1\" to-port=\"0\"/><edge from-layer=\"1\" from-port=\"1\" to-layer=\"2\" to-port=\"0\"/>\
+             <edge from-layer=\"2\" from-port=\"1\" to-layer=\"3\" to-port=\"0\"/></edges></net>"
+        );
+        load_bytes(&mut backend, &bundle_ir(xml.as_bytes(), b""), Precision::F32).unwrap();
+        for scale in [1., 4.] {
+            let x = f32s(&[2, 4], [-1., 1., 4., 9., -2., 16., 25., 0.].map(|x| x * scale));
+            let roots = [0., 1., 2., 3., 0., 4., 5., 0.].map(|x: f32| x * scale.sqrt());
+            assert_eq!(as_f32(&outputs(&mut backend, "bytes", vec![x])[0]), roots);
+        }
+    }
+}
+
+#[test]
 fn an_ir_that_reaches_outside_is_refused() {
     let mut backend = openvino();
     for (from, to, word) in [

@@ -271,3 +271,6 @@ impl<T: Item> Former<T> {
         Some(entry)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{
-    BackendError, Batch, BatchEntry, Dim, Port, Signature, Tensor, lane::Lane, registry::Model,
-};
+use crate::{BackendError, Batch, BatchEntry, Dim, Port, Signature, Tensor, lane::Lane, registry::Model};
 
 /// The longest warm-up; the device is ended then, as by a caller's deadline.
 const LONGEST: Duration = Duration::from_secs(2);

@@ -1,4 +1,5 @@
 //! Batching, padding and a dying device, through the public API and on the clock.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{sync::Arc, time::Duration};
 

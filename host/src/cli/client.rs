@@ -90,6 +90,11 @@ impl Client {
         json(self.ask(request.body(body.to_string())?)?)
     }
 
+    pub(crate) fn put_json(&self, path: &str, body: &Value) -> Result<Value> {
+        let request = self.request(Method::PUT, path).header("content-type", "application/json");
+        json(self.ask(request.body(body.to_string())?)?)
+    }
+
     pub(crate) fn delete(&self, path: &str) -> Result<()> {
         self.ask(self.request(Method::DELETE, path).body(())?).map(drop)
     }

@@ -7,6 +7,7 @@ mod client;
 mod completions;
 mod connect;
 mod deploy;
+mod doctor;
 mod functions;
 mod invoke;
 mod logs;
@@ -55,7 +56,7 @@ pub(crate) enum Command {
     /// List, show and remove functions
     #[command(subcommand)]
     Functions(functions::FunctionsCommand),
-    /// Push, list, show and remove models
+    /// Push, list, show, label, grant and remove models
     #[command(subcommand)]
     Models(models::ModelsCommand),
     /// List, create and remove tenants (operator)
@@ -69,6 +70,8 @@ pub(crate) enum Command {
     Receipts(receipts::ReceiptsArgs),
     /// Make a token that allows less
     Token(token::TokenArgs),
+    /// Look at what this machine offers and lacks
+    Doctor(doctor::DoctorArgs),
     /// Print the completions of a shell
     Completions(completions::CompletionsArgs),
     /// Run the billing process
@@ -105,6 +108,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Bill(args) => bill::run(&args),
         Command::Receipts(args) => receipts::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Billing(passed) => billing::run(&passed.args),
         Command::Serve(_) | Command::Compile(_) | Command::DeviceWorker(_) => {

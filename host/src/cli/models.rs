@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
-use serde_json::Value;
-use wasmeter_types::{ModelCard, ModelName};
+use serde_json::{Value, json};
+use wasmeter_types::{LabelName, ModelCard, ModelName, TenantName};
 
-use super::client::{Client, Refused, json};
-use super::connect::Connect;
+use super::client::{self, Client, Refused};
+use super::connect::{Connect, TenantConnect};
 use super::output::{Output, facts, harmless, size, table, talk};
 use super::upload::Form;
 
@@ -17,19 +17,53 @@ const MAX_MODEL: u64 = 1 << 30;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum ModelsCommand {
-    /// Push a version of a model (operator)
+    /// Push a version of a model, or of each model in a folder of folders (operator, or --own)
     Push(PushArgs),
-    /// List the operator's models
+    /// List the operator's models, or the tenant's own
     List(ListArgs),
     /// Show one model with its versions
     Show(ShowArgs),
-    /// Remove a version (operator)
+    /// Point a label to a version (operator, or --own); a name alone means the label stable
+    Label(LabelArgs),
+    /// Say which tenants may use a model (operator)
+    Grant(GrantArgs),
+    /// Remove a version (operator, or --own)
     Rm(RemoveArgs),
 }
 
+/// Whose models a command is about.
+#[derive(clap::Args)]
+pub(crate) struct Whose {
+    /// The tenant's own models, not the operator's
+    #[arg(long)]
+    own: bool,
+    #[command(flatten)]
+    connect: TenantConnect,
+}
+
+impl Whose {
+    /// The path of the models, and a client that may change them.
+    fn change(&self) -> Result<(Client, String)> {
+        if self.own { self.own() } else { Ok((self.connect.connect().operator()?, OPERATORS.to_owned())) }
+    }
+
+    /// The path of the models, and a client that may look at them.
+    fn look(&self) -> Result<(Client, String)> {
+        if self.own { self.own() } else { Ok((self.connect.connect().any()?, OPERATORS.to_owned())) }
+    }
+
+    fn own(&self) -> Result<(Client, String)> {
+        let (client, tenant) = self.connect.client()?;
+        Ok((client, format!("/api/v1/tenants/{tenant}/models")))
+    }
+}
+
+/// The path of the operator's models.
+const OPERATORS: &str = "/api/v1/models";
+
 #[derive(clap::Args)]
 pub(crate) struct PushArgs {
-    /// Folder with model.toml and the files that it names
+    /// Folder with model.toml and the files that it names, or with such folders
     dir: PathBuf,
     /// Name; must be the card's
     #[arg(long)]
@@ -38,7 +72,7 @@ pub(crate) struct PushArgs {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     version: Option<u32>,
     #[command(flatten)]
-    connect: Connect,
+    whose: Whose,
     #[command(flatten)]
     output: Output,
 }
@@ -46,7 +80,7 @@ pub(crate) struct PushArgs {
 #[derive(clap::Args)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
-    connect: Connect,
+    whose: Whose,
     #[command(flatten)]
     output: Output,
 }
@@ -56,9 +90,41 @@ pub(crate) struct ShowArgs {
     /// The model
     model: ModelName,
     #[command(flatten)]
-    connect: Connect,
+    whose: Whose,
     #[command(flatten)]
     output: Output,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct LabelArgs {
+    /// The model
+    model: ModelName,
+    /// The label, such as stable or canary
+    label: LabelName,
+    /// Version number
+    #[arg(value_parser = clap::value_parser!(u32).range(1..), required_unless_present = "remove")]
+    version: Option<u32>,
+    /// Remove the label; its version stays
+    #[arg(long, conflicts_with = "version")]
+    remove: bool,
+    #[command(flatten)]
+    whose: Whose,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct GrantArgs {
+    /// The model
+    model: ModelName,
+    /// The tenants that may use it; all others no longer may
+    tenants: Vec<TenantName>,
+    /// Every tenant may use it
+    #[arg(long, conflicts_with_all = ["tenants", "nobody"])]
+    all: bool,
+    /// No tenant may use it
+    #[arg(long, conflicts_with = "tenants")]
+    nobody: bool,
+    #[command(flatten)]
+    connect: Connect,
 }
 
 #[derive(clap::Args)]
@@ -69,7 +135,7 @@ pub(crate) struct RemoveArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     version: u32,
     #[command(flatten)]
-    connect: Connect,
+    whose: Whose,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +146,8 @@ struct List {
 #[derive(Deserialize)]
 struct Model {
     versions: Vec<Version>,
+    #[serde(default)]
+    labels: BTreeMap<String, u32>,
 }
 
 #[derive(Deserialize)]
@@ -102,43 +170,119 @@ pub(crate) fn run(command: &ModelsCommand) -> Result<()> {
     match command {
         ModelsCommand::Push(args) => push(args),
         ModelsCommand::List(args) => {
-            args.output.show(args.connect.any()?.get("/api/v1/models")?, |list: List| {
-                rows(list.models.into_iter().flat_map(|m| m.versions))
-            })
+            let (client, path) = args.whose.look()?;
+            args.output.show(client.get(&path)?, |list: List| rows(list.models))
         }
         ModelsCommand::Show(args) => {
-            let answer = args.connect.any()?.get(&format!("/api/v1/models/{}", args.model))?;
-            args.output
-                .show(answer, |m: Model| m.versions.into_iter().map(show).collect::<Vec<_>>().join("\n"))
+            let (client, path) = args.whose.look()?;
+            let answer = client.get(&format!("{path}/{}", args.model))?;
+            args.output.show(answer, |model: Model| {
+                let Model { versions, labels } = model;
+                versions.into_iter().map(|v| show(v, &labels)).collect::<Vec<_>>().join("\n")
+            })
         }
+        ModelsCommand::Label(args) => label(args),
+        ModelsCommand::Grant(args) => grant(args),
         ModelsCommand::Rm(args) => {
-            let path = format!("/api/v1/models/{}/versions/{}", args.model, args.version);
-            args.connect.operator()?.delete(&path)?;
+            let (client, path) = args.whose.change()?;
+            client.delete(&format!("{path}/{}/versions/{}", args.model, args.version))?;
             talk(&format!("removed {} version {}", args.model, args.version));
             Ok(())
         }
     }
 }
 
+fn label(args: &LabelArgs) -> Result<()> {
+    let (client, path) = args.whose.change()?;
+    let LabelArgs { model, label, .. } = args;
+    let path = format!("{path}/{model}/labels/{label}");
+    match args.version {
+        Some(version) => {
+            client.post(&path, &json!({ "version": version }))?;
+            talk(&format!("{model}@{label} is version {version}"));
+        }
+        None => {
+            client.delete(&path)?;
+            talk(&format!("{model}@{label} is gone"));
+        }
+    }
+    Ok(())
+}
+
+fn grant(args: &GrantArgs) -> Result<()> {
+    let GrantArgs { model, tenants, all, nobody, connect } = args;
+    let (body, whom) = match (all, tenants.is_empty() && !nobody) {
+        (true, _) => (json!({ "all": true }), "every tenant".to_owned()),
+        (false, true) => bail!("name tenants, or say --all or --nobody"),
+        (false, false) if *nobody => (json!({ "tenants": [] }), "no tenant".to_owned()),
+        (false, false) => {
+            let names: Vec<&str> = tenants.iter().map(TenantName::as_str).collect();
+            (json!({ "tenants": names }), names.join(", "))
+        }
+    };
+    connect.operator()?.put_json(&format!("{OPERATORS}/{model}/grants"), &body)?;
+    talk(&format!("{model} is granted to {whom}"));
+    Ok(())
+}
+
 fn push(args: &PushArgs) -> Result<()> {
-    let client = args.connect.operator()?;
-    let (text, card) = card(&args.dir, args.name.as_ref())?;
+    if args.dir.join("model.toml").is_file() {
+        return push_one(args, &args.dir);
+    }
+    let folders = folders(&args.dir)?;
+    if folders.is_empty() {
+        // The error of one model says what its folder needs.
+        return push_one(args, &args.dir);
+    }
+    if args.name.is_some() || args.version.is_some() {
+        bail!("{} holds several models: --name and --version are for one", args.dir.display());
+    }
+    let (all, mut failed) = (folders.len(), 0);
+    for (done, folder) in folders.iter().enumerate() {
+        talk(&format!("{}/{all} {}", done + 1, folder.display()));
+        if let Err(error) = push_one(args, folder) {
+            failed += 1;
+            talk(&format!("{}: {error:#}", folder.display()));
+        }
+    }
+    if failed > 0 {
+        bail!("{failed} of {all} models were not pushed");
+    }
+    Ok(())
+}
+
+/// The folders in a folder that are models, by name.
+fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| format!("folder {}", dir.display()))? {
+        let path = entry?.path();
+        if path.join("model.toml").is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn push_one(args: &PushArgs, dir: &Path) -> Result<()> {
+    let (text, card) = card(dir, args.name.as_ref())?;
+    let (client, models) = args.whose.change()?;
     let model = &card.model.name;
     let version = match args.version {
         Some(version) => version,
-        None => next_version(&client, model)?,
+        None => next_version(&client, &format!("{models}/{model}"))?,
     };
     let mut form = Form::new();
     form.bytes("card", text);
     for file in &card.model.files {
-        form.file(file, &args.dir.join(file))?;
+        form.file(file, &dir.join(file))?;
     }
-    let path = format!("/api/v1/models/{model}/versions/{version}");
+    let path = format!("{models}/{model}/versions/{version}");
     let response = form.put(&client, &path, &format!("pushing {model} version {version}"))?;
     let created = response.status() == 201;
-    args.output.show(json(response)?, |v: Version| {
+    args.output.show(client::json(response)?, |v: Version| {
         talk(if created { "stored" } else { "there already, with the same content" });
-        show(v)
+        show(v, &BTreeMap::new())
     })
 }
 
@@ -162,8 +306,8 @@ fn card(dir: &Path, name: Option<&ModelName>) -> Result<(String, ModelCard)> {
     Ok((text, card))
 }
 
-fn next_version(client: &Client, model: &ModelName) -> Result<u32> {
-    match client.get(&format!("/api/v1/models/{model}")) {
+fn next_version(client: &Client, model: &str) -> Result<u32> {
+    match client.get(model) {
         Ok(answer) => {
             let known: Model = serde_json::from_value(answer).context("the server's list of versions")?;
             Ok(known.versions.iter().map(|v| v.version).max().unwrap_or(0) + 1)
@@ -173,22 +317,32 @@ fn next_version(client: &Client, model: &ModelName) -> Result<u32> {
     }
 }
 
-fn rows(versions: impl Iterator<Item = Version>) -> String {
-    let row = |v: Version| {
+fn rows(models: Vec<Model>) -> String {
+    let row = |v: Version, labels: &BTreeMap<String, u32>| {
         vec![
             v.model,
             v.version.to_string(),
+            labels_of(labels, v.version),
             harmless(&v.state),
             size(v.size),
             harmless(&v.task),
             harmless(&v.licence),
         ]
     };
-    let rows: Vec<_> = versions.map(row).collect();
-    table(&["model", "version>", "state", "size>", "task", "licence"], &rows)
+    let rows: Vec<_> = models
+        .into_iter()
+        .flat_map(|Model { versions, labels }| versions.into_iter().map(move |v| row(v, &labels)))
+        .collect();
+    table(&["model", "version>", "labels", "state", "size>", "task", "licence"], &rows)
 }
 
-fn show(v: Version) -> String {
+/// The labels that point to a version.
+fn labels_of(labels: &BTreeMap<String, u32>, version: u32) -> String {
+    let here = labels.iter().filter(|(_, labelled)| **labelled == version);
+    here.map(|(label, _)| label.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn show(v: Version, labels: &BTreeMap<String, u32>) -> String {
     let mut lines = vec![
         ("model", format!("{} version {}", v.model, v.version)),
         ("state", harmless(&v.state)),
@@ -199,6 +353,10 @@ fn show(v: Version) -> String {
         ("public", if v.public { "yes" } else { "no" }.to_owned()),
         ("created", v.created),
     ];
+    let here = labels_of(labels, v.version);
+    if !here.is_empty() {
+        lines.push(("labels", here));
+    }
     if let Some(signature) = v.signature {
         lines.push(("signature", harmless(&signature.to_string())));
     }
@@ -223,5 +381,18 @@ mod tests {
         fs::write(dir.path().join("model.onnx"), "x").unwrap();
         assert_eq!(error(None), "");
         assert!(error(Some("n")).contains("make them equal"));
+    }
+
+    #[test]
+    fn a_folder_of_models_is_its_folders_with_cards() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b", "a", "no-model"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        for name in ["b", "a"] {
+            fs::write(dir.path().join(name).join("model.toml"), "").unwrap();
+        }
+        assert_eq!(folders(dir.path()).unwrap(), [dir.path().join("a"), dir.path().join("b")]);
+        assert!(folders(&dir.path().join("none")).is_err());
     }
 }

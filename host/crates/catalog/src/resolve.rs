@@ -32,7 +32,9 @@ impl<'a> ModelRef<'a> {
         match text.split_once('@') {
             None => Self { name: text, which: Which::Default },
             Some((name, at)) => match at.parse() {
-                Ok(version) if at.bytes().all(|b| b.is_ascii_digit()) => Self { name, which: Which::Version(version) },
+                Ok(version) if at.bytes().all(|b| b.is_ascii_digit()) => {
+                    Self { name, which: Which::Version(version) }
+                }
                 _ => Self { name, which: Which::Label(at) },
             },
         }

@@ -84,6 +84,13 @@ pub struct ModelStatus {
     pub signature: Option<Signature>,
 }
 
+impl ModelStatus {
+    /// Whether computes of the version fail until somebody loads it again.
+    pub(crate) fn is_down(&self) -> bool {
+        self.state == "quarantined" || self.state.starts_with("failed")
+    }
+}
+
 /// The models on the devices.
 #[async_trait]
 pub trait Models: Send + Sync + 'static {

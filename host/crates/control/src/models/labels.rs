@@ -84,7 +84,8 @@ pub(crate) async fn remove_own(
 fn label_name(text: &str) -> Answer<LabelName> {
     let label: LabelName = name(text)?;
     if label.is_number() {
-        let message = format!("label {label} would read as a version, as in \"model@{label}\": use letters too");
+        let message =
+            format!("label {label} would read as a version, as in \"model@{label}\": use letters too");
         return Err(refuse(ErrorKind::Malformed, message));
     }
     Ok(label)

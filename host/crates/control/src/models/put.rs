@@ -35,7 +35,8 @@ pub(crate) struct ModelForm {
 const MAX_OWN: usize = 64;
 
 /// Adds a version of an operator model (operator). It is loaded on a device first; nothing is stored of what is
-/// refused. Versions are immutable: the same content again is 200, other content 409.
+/// refused. Versions are immutable: the same content again is 200, and a version that had failed or was quarantined is
+/// tried once more; other content is 409.
 #[utoipa::path(put, path = "/api/v1/models/{model}/versions/{version}", tag = "models", operation_id = "put_model",
     params(("model" = String, Path, description = "model"), ("version" = u32, Path, description = "from 1")),
     request_body(content = ModelForm, content_type = "multipart/form-data"),
@@ -74,7 +75,8 @@ pub(crate) async fn put_own(
     let versions: usize = own.values().map(|m| m.versions.len()).sum();
     let known = own.get(&model).is_some_and(|m| m.versions.contains_key(&number));
     if versions >= MAX_OWN && !known {
-        let message = format!("tenant {tenant} has {MAX_OWN} model versions, the most it may have: remove one first");
+        let message =
+            format!("tenant {tenant} has {MAX_OWN} model versions, the most it may have: remove one first");
         return Err(refuse(ErrorKind::Quota, message));
     }
     push(shared, caller, Some(tenant), model, number, request).await
@@ -103,9 +105,10 @@ async fn push(
         created_ns: unix_ns(),
     };
     let tenant = owner.as_ref().map(TenantName::as_str);
-    if let Some(known) = shared.deps.catalog.snapshot().model_version(tenant, model.as_str(), number)
-        && known.files == version.files
-        && known.card == version.card
+    let known = shared.deps.catalog.snapshot().model_version(tenant, model.as_str(), number).cloned();
+    let known = known.filter(|known| known.files == version.files && known.card == version.card);
+    if let Some(known) = &known
+        && !shared.deps.models.status(owner.as_ref(), known).is_down()
     {
         return Ok((StatusCode::OK, Json(view::version(&shared, owner.as_ref(), known))));
     }

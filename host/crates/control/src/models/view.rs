@@ -53,11 +53,7 @@ pub(crate) struct FileView {
     size: u64,
 }
 
-pub(crate) fn version(
-    shared: &Shared,
-    owner: Option<&TenantName>,
-    version: &ModelVersion,
-) -> VersionView {
+pub(crate) fn version(shared: &Shared, owner: Option<&TenantName>, version: &ModelVersion) -> VersionView {
     let ModelStatus { state, signature } = shared.deps.models.status(owner, version);
     let file =
         |(digest, size): &(wasmeter_types::Digest, u64)| FileView { digest: digest.to_string(), size: *size };

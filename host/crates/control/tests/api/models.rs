@@ -87,7 +87,9 @@ async fn a_tenants_model_is_its_own() {
     // For anyone else it is what a model is that nobody has.
     let nothing = host.get(&other, "/api/v1/tenants/none/models/none").await;
     assert_eq!(nothing.status, StatusCode::NOT_FOUND);
-    for path in ["/api/v1/tenants/dev/models/m", "/api/v1/tenants/dev/models", "/api/v1/tenants/other/models/m"] {
+    for path in
+        ["/api/v1/tenants/dev/models/m", "/api/v1/tenants/dev/models", "/api/v1/tenants/other/models/m"]
+    {
         let answer = host.get(&other, path).await;
         assert_eq!((answer.status, &answer.body), (nothing.status, &nothing.body), "{path}");
     }

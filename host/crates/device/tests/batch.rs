@@ -22,7 +22,7 @@ fn difference(name: &str, most: usize, entry: impl Fn(usize) -> Vec<Tensor>) -> 
     assert_eq!(load(&mut backend, name).unwrap().batching, Batching::Rows, "{name}");
     let entries: Vec<Vec<Tensor>> = (0..most).map(entry).collect();
     let alone: Vec<_> =
-        entries.iter().map(|own| batch(&mut backend, name, &[own.clone()]).remove(0)).collect();
+        entries.iter().map(|own| batch(&mut backend, name, std::slice::from_ref(own)).remove(0)).collect();
     let mut worst = 0f32;
     for size in 2..=most {
         for from in (0..=most - size).step_by(size.max(3)) {

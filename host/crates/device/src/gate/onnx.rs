@@ -363,7 +363,10 @@ fn too_many(what: &str, most: usize) -> Refused {
 /// The first integers of a list. Trees keep millions in such lists, and what the gate looks at is never long.
 fn first_integers(value: Value<'_>, out: &mut Vec<i64>) -> Result<(), Refused> {
     let mut packed = match value {
-        Value::Varint(number) if out.len() < MAX_DIMS => return Ok(out.push(number.cast_signed())),
+        Value::Varint(number) if out.len() < MAX_DIMS => {
+            out.push(number.cast_signed());
+            return Ok(());
+        }
         Value::Bytes(packed) => packed,
         _ => return Ok(()),
     };

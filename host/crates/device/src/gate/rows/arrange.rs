@@ -204,7 +204,7 @@ fn reshape(at: &mut At<'_, '_, '_>) -> Given {
             _ => size,
         });
     }
-    let unfit = || "fixes the size of the batch in a reshape".to_owned();
+    let unfit = || "fixes the size of the batch in a reshape, or hides it".to_owned();
     let total = Size::product(&shape).ok_or_else(unfit)?;
     let rest = Size::product(&out).ok_or_else(unfit)?;
     match hole {

@@ -205,8 +205,7 @@ impl Inner {
         }
         if let Err(error) = self.linker.instantiate_pre(component) {
             return Err(LoadError::Refused(format!(
-                "the component imports something that nobody provides here: {}",
-                error.root_cause()
+                "the component imports something that nobody provides here: {error:#}"
             )));
         }
         Ok(Inspected { imports, exports })

@@ -43,6 +43,7 @@ impl Verdict {
         let limits = end.limits;
         let guest_failed =
             !matches!(end.result, Some(Ok(()))) || end.status.is_none_or(|s| s.is_server_error());
+        let refused = end.status.is_some_and(|s| s.is_client_error());
         match (end.stop, end.result) {
             (Some(Stop::Disconnect), _) => Self { outcome: Outcome::Disconnect, error: None, note: None },
             (Some(Stop::Deadline), _) => Self::failed(
@@ -50,7 +51,8 @@ impl Verdict {
                 ErrorKind::Deadline,
                 format!("the function did not end within its limits.deadline of {}", limits.deadline),
             ),
-            _ if end.request_too_large.is_some() && guest_failed => {
+            // A guest that could not read the body and says so knows no better than "malformed".
+            _ if end.request_too_large.is_some() && (guest_failed || refused) => {
                 let most = end.request_too_large.unwrap_or_default();
                 Self::failed(
                     Outcome::Refused,

@@ -1,7 +1,7 @@
 //! What a function sees of a request, and what of its answer reaches the caller.
 
 use serde_json::Value;
-use wasmeter_testkit::{Answer, Host, manifest};
+use wasmeter_testkit::{Answer, Host, manifest, raw};
 
 /// The values of a header that the guest saw.
 fn seen(answer: &Answer, name: &str) -> Vec<String> {
@@ -26,6 +26,16 @@ async fn between_a_function_and_the_platform() {
     let stranger = host.mint("other", &["invoke"], 60).await;
     let answer = host.anonymous().with_token(&stranger).get("/fn/dev/echo/x").send().await.expect(200);
     assert_eq!(seen(&answer, "authorization"), Vec::<String>::new(), "another tenant's token is no guest's");
+    // Not even where it does not count: one of two, in another spelling.
+    let token = host.dev().token().expect("a token");
+    for value in [format!("Bearer\t{token}"), format!("Token token=\"{token}\""), token.to_owned()] {
+        let answer = host.anonymous().get("/fn/dev/echo/x").header("authorization", &value).send().await;
+        assert_eq!(seen(&answer.expect(200), "authorization"), Vec::<String>::new(), "{value}");
+    }
+    let line = "GET /fn/dev/echo/x HTTP/1.1\r\nhost: x\r\nconnection: close";
+    let both = format!("{line}\r\nauthorization: Basic eDp5\r\nauthorization: Bearer {token}\r\n\r\n");
+    let answer = raw(host.address(), both.as_bytes()).await;
+    assert!(answer.contains("Basic eDp5") && !answer.contains(token), "{answer}");
 
     let answer = host
         .dev()

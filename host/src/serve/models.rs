@@ -141,13 +141,15 @@ impl Models for DeviceModels {
     fn status(&self, version: &ModelVersion) -> ModelStatus {
         let key = ModelKey::operator(version.model.as_str(), version.version);
         let found = self.handle.status().models.into_iter().find(|m| m.key == key);
-        let state = match found.map(|m| m.state) {
+        let found = found.map(|m| m.state);
+        let failed = matches!(found, Some(ModelState::Failed(_)));
+        let state = match found {
             None | Some(ModelState::Unloaded) => "not loaded".to_owned(),
             Some(ModelState::Loading) => "loading".to_owned(),
             Some(ModelState::Ready(_)) => "ready".to_owned(),
             Some(ModelState::Failed(error)) => format!("failed: {error}"),
         };
-        ModelStatus { state, signature: self.handle.signature(&key).map(|s| shown(&s)) }
+        ModelStatus { state, failed, signature: self.handle.signature(&key).map(|s| shown(&s)) }
     }
 
     async fn unload(&self, model: &ModelName, version: u32) {

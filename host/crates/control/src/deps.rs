@@ -78,6 +78,8 @@ pub type Signature = serde_json::Value;
 pub struct ModelStatus {
     /// Such as `ready`, `loading`, `not loaded`, `quarantined`, `no engine: …`.
     pub state: String,
+    /// It did not load, or is in quarantine: the same content, pushed again, is tried once more.
+    pub failed: bool,
     /// Known once it has been loaded.
     pub signature: Option<Signature>,
 }

@@ -31,7 +31,8 @@ pub(crate) struct ModelForm {
 }
 
 /// Adds a version of an operator model (operator). It is loaded on a device first; nothing is stored of what is
-/// refused. Versions are immutable: the same content again is 200, other content 409.
+/// refused. Versions are immutable: the same content again is 200, other content 409. A version that failed or is in
+/// quarantine is tried once more when the same content is pushed again.
 #[utoipa::path(put, path = "/api/v1/models/{model}/versions/{version}", tag = "models",
     params(("model" = String, Path, description = "model"), ("version" = u32, Path, description = "from 1")),
     request_body(content = ModelForm, content_type = "multipart/form-data"),
@@ -63,6 +64,7 @@ pub(crate) async fn put(
     if let Some(known) = shared.deps.catalog.snapshot().model(model.as_str(), Some(number))
         && known.files == version.files
         && known.card == version.card
+        && !shared.deps.models.status(known).failed
     {
         return Ok((StatusCode::OK, Json(view::version(&shared, known))));
     }

@@ -49,7 +49,7 @@ pub(crate) struct FileView {
 }
 
 pub(crate) fn version(shared: &Shared, version: &ModelVersion) -> VersionView {
-    let ModelStatus { state, signature } = shared.deps.models.status(version);
+    let ModelStatus { state, signature, .. } = shared.deps.models.status(version);
     let file =
         |(digest, size): &(wasmeter_types::Digest, u64)| FileView { digest: digest.to_string(), size: *size };
     VersionView {

@@ -239,7 +239,8 @@ impl Models for Seen {
     }
 
     fn status(&self, version: &ModelVersion) -> ModelStatus {
-        ModelStatus { state: format!("ready {}", version.version), signature: None }
+        let state = format!("ready {}", version.version);
+        ModelStatus { state, failed: false, signature: None }
     }
 
     async fn unload(&self, model: &ModelName, version: u32) {

@@ -221,9 +221,14 @@ impl Worker {
         let inputs = self.place(&entry.inputs)?;
         let stopwatch = Stopwatch::start(&self.process, self.cores);
         control.dispatched(batch.run, &self.process.kill, stopwatch);
-        let answer = self
-            .send(&ToWorker::Run { run: batch.run, model: id, inputs }, &[])
-            .and_then(|()| self.receive());
+        let sent = self.send(&ToWorker::Run { run: batch.run, model: id, inputs }, &[]);
+        if matches!(&sent, Err(Broken(why)) if why.is_empty()) {
+            // Its end of the socket is closed: it died while it was idle, and the run never reached it.
+            self.end("");
+            control.returned(0);
+            return Err(BackendError::NotLoaded);
+        }
+        let answer = sent.and_then(|()| self.receive());
         let most_ns = stopwatch.busy_ns();
         let bound = |claimed: u64| claimed.min(most_ns);
         let result = match answer {

@@ -97,7 +97,10 @@ impl Models for DeviceModels {
             Error::new(ErrorKind::Invalid, "model.files names no graph file, or it was not uploaded")
         })?;
         if graph.is_empty() {
-            return Err(Error::new(ErrorKind::Invalid, "the model's graph file is empty: send the file itself"));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "the model's graph file is empty: send the file itself",
+            ));
         }
         let digest = Digest::of(graph);
         let conflict = || {

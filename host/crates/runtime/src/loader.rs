@@ -111,7 +111,7 @@ impl Loader {
     pub async fn inspect(&self, bytes: &[u8]) -> Result<Inspected, LoadError> {
         check_kind(bytes)?;
         let digest = Digest::of(bytes);
-        let component = match self.from_artifact(digest).await {
+        let component = match self.artifact(digest).await {
             Ok(component) => component,
             Err(_) => self.compile(digest, bytes).await?,
         };
@@ -158,7 +158,7 @@ impl Loader {
     }
 
     async fn make(&self, owner: &str, digest: Digest) -> Result<Arc<Loaded>, LoadError> {
-        let component = match self.from_artifact(digest).await {
+        let component = match self.artifact(digest).await {
             Ok(component) => component,
             Err(ArtifactError::Missing(_) | ArtifactError::Engine(_)) => {
                 let key = BlobKey { owner: owner.to_owned(), kind: BlobKind::Component, id: digest };
@@ -172,7 +172,7 @@ impl Loader {
         Ok(Arc::new(Loaded { pre, used: AtomicU64::new(0) }))
     }
 
-    async fn from_artifact(&self, digest: Digest) -> Result<Component, ArtifactError> {
+    async fn artifact(&self, digest: Digest) -> Result<Component, ArtifactError> {
         let artifacts = self.inner.artifacts.clone();
         tokio::task::spawn_blocking(move || artifacts.get(&digest))
             .await

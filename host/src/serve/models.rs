@@ -146,6 +146,12 @@ impl Models for DeviceModels {
         let graph = card.model.files.first().and_then(|name| files.get(name)).ok_or_else(|| {
             Error::new(ErrorKind::Invalid, "model.files names no graph file, or it was not uploaded")
         })?;
+        if graph.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "the model's graph file is empty: send the file itself",
+            ));
+        }
         let digest = Digest::of(graph);
         let conflict =
             |what: &str| Error::new(ErrorKind::Conflict, format!("model {model} version {version} {what}"));

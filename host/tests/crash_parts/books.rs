@@ -1,111 +1,126 @@
 //! The ledger as its tenant sees it, and what must agree in it.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use wasmeter_usage::{Outcome, UsageRecord};
+use wasmeter_testkit::Host;
+use wasmeter_usage::{Outcome, Pico, UsageRecord};
 
-use super::http::call;
 use super::load::Done;
 
 /// One line of `GET …/receipts`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Receipt {
     pub invocation: String,
-    pub cost_pico: String,
-    pub cost: String,
+    pub cost_pico: Pico,
     pub record: UsageRecord,
 }
 
-/// All receipts of the tenant `dev`, and its bill.
+/// All receipts of the tenant `dev`.
 pub struct Books {
     pub receipts: HashMap<String, Receipt>,
-    pub bill: serde_json::Value,
 }
 
+/// Receipts are visible two seconds after their answers (API.md); a start after a crash has more to do.
+const SETTLED: Duration = Duration::from_secs(5);
+
 /// A figure of `/metrics`, summed over its labels; 0 if it is not there.
-pub fn metric(admin: SocketAddr, name: &str) -> u64 {
-    let text = call(admin, "GET", "/metrics", "", b"").expect("metrics").text();
+pub async fn metric(host: &Host, name: &str) -> u64 {
+    let answer = host.admin().get("/metrics").send().await;
     let value = |line: &str| {
         let (key, value) = line.rsplit_once(' ')?;
         let same = key == name || key.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'));
-        // Counters are whole; a gauge may be written as one with a fraction.
-        same.then(|| value.split('.').next().unwrap().parse::<u64>().expect("a whole figure"))
+        same.then(|| value.parse::<u64>().expect("a whole figure"))
     };
-    text.lines().filter_map(value).sum()
+    answer.text().lines().filter_map(value).sum()
+}
+
+/// Busy, charged and platform time of the devices since the host started: the first is the sum of the others.
+pub async fn device_account(host: &Host) -> (u64, u64) {
+    let [busy, charged, platform] =
+        ["busy", "charged", "platform"].map(|what| format!("wasmeter_device_{what}_ns_total"));
+    let (busy, charged, platform) =
+        (metric(host, &busy).await, metric(host, &charged).await, metric(host, &platform).await);
+    assert_eq!(charged + platform, busy, "charged and platform time are not the busy time");
+    (busy, charged)
 }
 
 impl Books {
-    /// Waits until everything in the spool is booked, then reads. No invocation may be running.
-    pub fn read(host: SocketAddr, admin: SocketAddr, token: &str) -> Self {
-        let until = Instant::now() + Duration::from_secs(15);
-        while metric(admin, "wasmeter_spool_unshipped_records") > 0 {
-            assert!(Instant::now() < until, "usage does not reach the ledger");
-            std::thread::sleep(Duration::from_millis(10));
+    /// Waits until these answers are booked and the spool says that it is empty (its figure is some milliseconds old),
+    /// then reads, and compares with the bill. No invocation may be running.
+    pub async fn of(host: &Host, answers: impl IntoIterator<Item = &Done>) -> Self {
+        let answers: Vec<_> = answers.into_iter().map(|d| d.invocation.clone()).collect();
+        let until = Instant::now() + SETTLED;
+        loop {
+            let unshipped = metric(host, "wasmeter_spool_unshipped_records").await;
+            let books = Self::read(host).await;
+            let total: Pico = books.receipts.values().map(|r| r.cost_pico).sum();
+            let charged = books.receipts.values().filter(|r| r.record.outcome.is_charged()).count();
+            let bill = host.bill("dev").await;
+            let missing = answers.iter().filter(|id| !books.receipts.contains_key(*id)).count();
+            let agree = bill["list_total_pico"] == total.0.to_string() && bill["invocations"] == charged;
+            if agree && (unshipped, missing) == (0, 0) {
+                return books;
+            }
+            assert!(
+                Instant::now() < until,
+                "{missing} answers have no receipt, {unshipped} records are not shipped; {charged} receipts of \
+                 {total} in all, and the bill says {bill}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let get = |path: &str| {
-            let answer = call(host, "GET", path, token, b"").expect("billing's answer");
-            assert_eq!(answer.status, 200, "{path}: {}", answer.text());
-            answer
-        };
+    }
+
+    async fn read(host: &Host) -> Self {
         let mut receipts = HashMap::new();
-        for line in get("/api/v1/tenants/dev/receipts").text().lines() {
-            let receipt: Receipt = serde_json::from_str(line).expect(line);
+        for line in host.receipts("dev").await {
+            let receipt: Receipt = serde_json::from_value(line).expect("a receipt");
             let twice = receipts.insert(receipt.invocation.clone(), receipt);
-            assert!(twice.is_none(), "{} is in the ledger twice", twice.unwrap().invocation);
+            assert!(twice.is_none(), "in the ledger twice: {twice:?}");
         }
-        let books = Self { receipts, bill: get("/api/v1/tenants/dev/bill").json() };
-        books.agree_with_the_bill();
-        books
+        Self { receipts }
     }
 
-    fn agree_with_the_bill(&self) {
-        let pico = |text: &str| text.parse::<i128>().expect("an integer");
-        let sum: i128 = self.receipts.values().map(|r| pico(&r.cost_pico)).sum();
-        assert_eq!(pico(self.bill["list_total_pico"].as_str().unwrap()), sum, "bill and receipts differ");
-        let charged = self.receipts.values().filter(|r| r.record.outcome.is_charged()).count();
-        assert_eq!(self.bill["invocations"], charged, "the bill counts other invocations than the receipts");
-    }
-
-    /// The receipt of an answer; every answer of an invocation has one, with the cost that the caller was shown.
+    /// The receipt of an answer, with the cost that the caller was shown.
     pub fn receipt(&self, done: &Done) -> &Receipt {
         let receipt = self.receipts.get(&done.invocation);
         let receipt = receipt.unwrap_or_else(|| panic!("no receipt of {done:?}"));
-        assert_eq!(Some(&receipt.cost), done.cost.as_ref(), "{done:?} was booked otherwise: {receipt:?}");
+        let booked = u128::try_from(receipt.cost_pico.0).ok();
+        assert!(booked.is_some() && booked == done.cost_pico, "{done:?} was booked as {receipt:?}");
         assert_eq!(receipt.record.status, done.status, "{done:?}");
         receipt
     }
 
-    /// Every delivered answer is in the ledger with its cost; nobody else's call is.
-    pub fn hold(&self, delivered: &[Done], most_undelivered: usize) {
+    /// Every delivered answer is in the ledger with its cost; besides, at most the calls that broke are.
+    pub fn hold(&self, delivered: &[Done], broken: usize) {
         for done in delivered {
-            let receipt = self.receipt(done);
-            assert_eq!(receipt.record.outcome, Outcome::Ok, "{done:?}");
+            assert_eq!(done.error, None, "{done:?}");
+            assert_eq!(self.receipt(done).record.outcome, Outcome::Ok, "{done:?}");
         }
         let others = self.receipts.len() - delivered.len();
-        assert!(others <= most_undelivered, "{others} receipts nobody asked for; {most_undelivered} calls broke");
+        assert!(others <= broken, "{others} receipts without an answer, but only {broken} calls broke");
     }
 
-    /// Device time of all records; what the host's accounts say was charged since it started.
+    /// Device time of all records.
     pub fn device_ns(&self) -> u64 {
         self.receipts.values().map(|r| r.record.device_ns()).sum()
     }
 }
 
-/// Every entry recomputed from its record by `wasmeter-billing check`, on the data directory of a host.
-pub fn check_ledger(billing: &Path, data: &Path) {
-    let output = Command::new(billing)
-        .env_clear()
-        .args(["check", "--format", "json", "--data"])
-        .arg(data.join("ledger"))
-        .output()
-        .expect("wasmeter-billing check");
+/// Lets `wasmeter-billing check` recompute every entry of the host's ledger from its record.
+pub fn check_ledger(host: &Host) -> serde_json::Value {
+    let billing = std::path::Path::new(env!("CARGO_BIN_EXE_wasmeter")).with_file_name("wasmeter-billing");
+    let mut command = Command::new(billing);
+    command.env_clear().args(["check", "--format", "json", "--data"]).arg(host.data().join("ledger"));
+    let output = command.output().expect("wasmeter-billing check");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let report: serde_json::Value = serde_json::from_str(&text).expect("a report");
-    assert_eq!((&report["faults"], &report["rejected"]), (&0.into(), &serde_json::json!({})), "{report}");
+    assert_eq!(
+        (report["faults"].as_u64(), report["rejected"].as_object().map(|r| r.len())),
+        (Some(0), Some(0))
+    );
+    report
 }

@@ -1,58 +1,71 @@
 //! A bounded load of many kinds of calls, and what came back whole.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::http::{Answer, Connection};
-
-/// One kind of call.
-#[derive(Clone, Copy, Debug)]
-pub struct Call {
-    pub path: &'static str,
-    pub body: &'static [u8],
-}
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use wasmeter_testkit::{Answer, Client, Host};
 
 /// The functions of [`MIX`], with the models that they may use.
 pub const FUNCTIONS: [(&str, &[&str]); 4] =
-    [("echo", &[]), ("burn", &[]), ("slow-body", &[]), ("nn-raw", &["mlp"])];
+    [("echo", &[]), ("burn", &[]), ("slow-body", &[]), ("nn-raw", &["mlp", "slow"])];
 
-/// What a busy host does: small answers, computing, models, answers that are streamed, and failures of the guest. In a
-/// stream the cost comes as a trailer.
-pub const MIX: [Call; 8] = [
-    Call { path: "/fn/dev/echo/hello", body: b"" },
-    Call { path: "/fn/dev/burn?n=200000", body: b"" },
-    Call { path: "/fn/dev/nn-raw?case=ok", body: b"" },
-    Call { path: "/fn/dev/echo/some/path?status=404", body: b"a body of some bytes" },
-    Call { path: "/fn/dev/slow-body?chunks=150", body: b"" },
-    Call { path: "/fn/dev/nn-raw?case=ok&repeat=3", body: b"" },
-    Call { path: "/fn/dev/slow-body?chunks=8&delay_ms=15", body: b"" },
-    Call { path: "/fn/dev/burn?n=5000000", body: b"" },
+/// What a busy host does: small answers, computing, models, and answers that are streamed because they are large or
+/// slow, whose cost comes in a trailer.
+pub const MIX: [&str; 8] = [
+    "/fn/dev/echo/hello",
+    "/fn/dev/burn?n=200000",
+    "/fn/dev/nn-raw?case=ok",
+    "/fn/dev/echo/some/path?status=404",
+    "/fn/dev/slow-body?chunks=150",
+    "/fn/dev/nn-raw?case=ok&repeat=3",
+    "/fn/dev/slow-body?chunks=8&delay_ms=15",
+    "/fn/dev/burn?n=5000000",
 ];
 
-/// An answer that was received to its last byte.
+/// An answer that was received to its last byte, trailers included.
 #[derive(Clone, Debug)]
 pub struct Done {
-    pub path: &'static str,
+    pub path: String,
     pub status: u16,
     pub invocation: String,
-    /// Absent where nothing was invoked.
-    pub cost: Option<String>,
-    /// The error body, where there is one.
+    /// As the caller was shown it.
+    pub cost_pico: Option<u128>,
+    /// Whether the cost came after the body.
+    pub streamed: bool,
+    /// The error body, where the platform wrote one.
     pub error: Option<String>,
+}
+
+impl Done {
+    pub fn of(path: &str, answer: &Answer) -> Self {
+        Self {
+            path: path.to_owned(),
+            status: answer.status,
+            invocation: answer.invocation(),
+            cost_pico: answer.cost_pico(),
+            streamed: answer.trailers.contains_key("x-wasmeter-cost"),
+            error: answer.header("x-wasmeter-error-source").map(|_| answer.text().to_owned()),
+        }
+    }
+}
+
+/// One call, whose trailers are asked for.
+pub async fn call(client: &Client, path: &str) -> std::io::Result<Done> {
+    let answer = client.post(path, "a body of some bytes").header("te", "trailers").try_send().await?;
+    Ok(Done::of(path, &answer))
 }
 
 /// A load in progress.
 pub struct Load {
     state: Arc<State>,
-    threads: Vec<JoinHandle<()>>,
+    tasks: JoinSet<()>,
 }
 
 struct State {
-    host: SocketAddr,
-    token: String,
+    client: Client,
     most: usize,
     started: AtomicUsize,
     whole: Mutex<Vec<Done>>,
@@ -60,88 +73,69 @@ struct State {
 }
 
 /// What became of a load.
-pub struct Outcome {
+pub struct Ended {
     pub whole: Vec<Done>,
     /// Calls whose answer broke off or never came.
     pub broken: usize,
 }
 
 impl Load {
-    /// At most `most` calls of [`MIX`] over so many connections; a connection that breaks ends its part.
-    pub fn start(host: SocketAddr, token: &str, connections: usize, most: usize) -> Self {
+    /// At most `most` calls of [`MIX`], so many at a time; a call that breaks ends its part.
+    pub fn start(host: &Host, at_a_time: usize, most: usize) -> Self {
         let state = Arc::new(State {
-            host,
-            token: token.to_owned(),
+            client: host.dev().clone(),
             most,
             started: AtomicUsize::new(0),
             whole: Mutex::default(),
             broken: AtomicUsize::new(0),
         });
-        let threads = (0..connections)
-            .map(|_| {
-                let state = state.clone();
-                std::thread::spawn(move || state.run())
-            })
-            .collect();
-        Self { state, threads }
+        let mut tasks = JoinSet::new();
+        for _ in 0..at_a_time {
+            tasks.spawn(state.clone().run());
+        }
+        Self { state, tasks }
     }
 
     /// Answers received so far.
     pub fn received(&self) -> usize {
-        self.state.whole.lock().unwrap().len()
+        self.state.whole.lock().len()
     }
 
     /// Waits until so many answers are there.
-    pub fn wait_for(&self, answers: usize) {
+    pub async fn wait_for(&self, answers: usize) {
         let until = Instant::now() + Duration::from_secs(60);
         while self.received() < answers {
-            assert!(!self.threads.iter().all(JoinHandle::is_finished), "the load ended early");
             assert!(Instant::now() < until, "only {} of {answers} answers in a minute", self.received());
-            std::thread::sleep(Duration::from_millis(2));
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
     /// Takes up no more calls, and waits for those that run.
-    pub fn stop(self) -> Outcome {
+    pub async fn stop(self) -> Ended {
         self.state.started.fetch_add(self.state.most, Ordering::Relaxed);
-        self.join()
+        self.join().await
     }
 
     /// Waits for the end.
-    pub fn join(self) -> Outcome {
-        for thread in self.threads {
-            thread.join().unwrap();
-        }
-        let whole = std::mem::take(&mut *self.state.whole.lock().unwrap());
-        Outcome { whole, broken: self.state.broken.load(Ordering::Relaxed) }
+    pub async fn join(self) -> Ended {
+        self.tasks.join_all().await;
+        let whole = std::mem::take(&mut *self.state.whole.lock());
+        Ended { whole, broken: self.state.broken.load(Ordering::Relaxed) }
     }
 }
 
 impl State {
-    fn run(&self) {
-        let Ok(mut connection) = Connection::open(self.host) else { return };
+    async fn run(self: Arc<Self>) {
         loop {
             let index = self.started.fetch_add(1, Ordering::Relaxed);
             if index >= self.most {
                 return;
             }
-            let call = MIX[index % MIX.len()];
-            let Ok(answer) = connection.call("POST", call.path, &self.token, call.body) else {
+            let Ok(done) = call(&self.client, MIX[index % MIX.len()]).await else {
                 self.broken.fetch_add(1, Ordering::Relaxed);
                 return;
             };
-            let closing = answer.header("connection") == Some("close");
-            self.whole.lock().unwrap().push(done(call.path, &answer));
-            if closing {
-                return;
-            }
+            self.whole.lock().push(done);
         }
     }
-}
-
-pub fn done(path: &'static str, answer: &Answer) -> Done {
-    let invocation = answer.header("x-wasmeter-invocation").unwrap_or_default().to_owned();
-    let cost = answer.header("x-wasmeter-cost").map(str::to_owned);
-    let error = answer.header("x-wasmeter-error-source").map(|_| answer.text());
-    Done { path, status: answer.status, invocation, cost, error }
 }

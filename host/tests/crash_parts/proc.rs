@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ pub struct Process {
 struct Stat {
     state: char,
     parent: u32,
+    /// Processor time in ticks.
+    used: u64,
     started: u64,
 }
 
@@ -27,6 +30,7 @@ fn stat(pid: u32) -> Option<Stat> {
     Some(Stat {
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
+        used: fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?,
         started: fields.get(19)?.parse().ok()?,
     })
 }
@@ -70,6 +74,40 @@ impl Process {
         }
     }
 
+    /// Its children and theirs.
+    pub fn family(self) -> Vec<Process> {
+        let mut found = self.children();
+        let mut next = 0;
+        while let Some(child) = found.get(next).copied() {
+            found.extend(child.children());
+            next += 1;
+        }
+        found
+    }
+
+    /// Waits until its parent has taken notice of its death: its last thread has ended, all it held is closed.
+    pub fn wait_until_reaped(self) {
+        let until = Instant::now() + Duration::from_secs(5);
+        while Self::of(self.pid) == Some(self) {
+            assert!(Instant::now() < until, "process {} is not reaped", self.pid);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Processor time that it has used, in hundredths of a second.
+    pub fn used(self) -> u64 {
+        stat(self.pid).map_or(0, |s| s.used)
+    }
+
+    /// Waits until it has worked for a fifth of a second more.
+    pub fn wait_until_busy(self) {
+        let (before, until) = (self.used(), Instant::now() + Duration::from_secs(10));
+        while self.used() < before + 20 {
+            assert!(Instant::now() < until, "process {} has nothing to do", self.pid);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Whether the command line says so. A child that has not called exec yet is of no kind.
     pub fn is(self, kind: &str) -> bool {
         let line = self.text("cmdline");
@@ -108,6 +146,42 @@ impl Process {
         entries.flatten().filter_map(target).collect()
     }
 
+    /// Whether any of these bytes are in its memory; `None` where this machine does not let us look. What it shares
+    /// with the host to pass tensors is left out: reading the holes would fill them.
+    pub fn remembers(self, secrets: &[Vec<u8>]) -> Option<bool> {
+        let memory = fs::File::open(self.dir().join("mem")).ok()?;
+        let maps = self.text("maps");
+        // The stack, where an environment is, comes last.
+        for line in maps.lines().rev() {
+            let mut fields = line.split_whitespace();
+            let (range, rights, name) = (fields.next()?, fields.next()?, fields.nth(3).unwrap_or(""));
+            if !rights.starts_with("rw") || name.starts_with("/memfd:") {
+                continue;
+            }
+            let (start, end) = range.split_once('-')?;
+            let (mut at, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+            let mut piece = vec![0; 1 << 20];
+            // The end of the piece before: nothing hides on a border.
+            let mut seen = Vec::new();
+            while at < end {
+                let size = piece.len().min(usize::try_from(end - at).ok()?);
+                // Memory that was given back meanwhile.
+                let Ok(count @ 1..) = memory.read_at(&mut piece[..size], at) else { break };
+                at += count as u64;
+                if piece[..count].iter().all(|b| *b == 0) {
+                    seen.clear();
+                    continue;
+                }
+                seen.drain(..seen.len().saturating_sub(256));
+                seen.extend_from_slice(&piece[..count]);
+                if secrets.iter().any(|s| holds(&seen, s)) {
+                    return Some(true);
+                }
+            }
+        }
+        Some(false)
+    }
+
     /// Sends the signal, through a handle that cannot come to mean another process.
     pub fn signal(self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.pid).unwrap()).unwrap();
@@ -130,6 +204,18 @@ impl Process {
         }
         false
     }
+}
+
+/// By the first byte first: most of memory differs there.
+fn holds(memory: &[u8], secret: &[u8]) -> bool {
+    let mut rest = memory;
+    while let Some(at) = rest.iter().position(|b| *b == secret[0]) {
+        if rest[at..].starts_with(secret) {
+            return true;
+        }
+        rest = &rest[at + 1..];
+    }
+    false
 }
 
 /// None of them may live longer than two seconds from now.

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use wasmeter_types::{Error, TenantName, unix_ns};
@@ -159,6 +159,18 @@ impl TokenKeys {
         self.verify(&token).map(Some)
     }
 
+    /// Whether a header's value holds a token that these keys name, good or not: what must not reach a guest.
+    #[must_use]
+    pub fn named_in(&self, value: &HeaderValue) -> bool {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        // Whatever stands around it: a JWT is base64url and dots (RFC 7515, section 7.1).
+        let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.'));
+        words.any(|word| {
+            let header = jsonwebtoken::decode_header(word).ok();
+            header.and_then(|h| h.kid).is_some_and(|kid| kid == self.inner.kid)
+        })
+    }
+
     fn try_verify(&self, token: &str) -> Option<Principal> {
         if token.len() > MAX_TOKEN {
             return None;
@@ -251,5 +263,21 @@ mod tests {
         assert!(header(&[&format!("bearer {token}")]).unwrap().is_some());
         assert!(header(&["Basic eDp5"]).is_err());
         assert!(header(&[&format!("Bearer {token}"), &format!("Bearer {token}")]).is_err());
+    }
+
+    #[test]
+    fn a_token_is_found_wherever_it_stands() {
+        let keys = keys();
+        let token = keys.mint(grant()).unwrap();
+        let expired = keys.mint(Grant { ttl: Duration::ZERO, ..grant() }).unwrap();
+        for ours in
+            [format!("Bearer {token}"), format!("Bearer\t{token}"), format!("x=\"{expired}\", y"), token]
+        {
+            assert!(keys.named_in(&ours.parse().unwrap()), "{ours}");
+        }
+        let other = super::tests::keys().mint(grant()).unwrap();
+        for theirs in ["", "Basic eDp5", "Bearer a.b.c", &format!("Bearer {other}")] {
+            assert!(!keys.named_in(&theirs.parse().unwrap()), "{theirs}");
+        }
     }
 }

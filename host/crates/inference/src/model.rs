@@ -231,7 +231,7 @@ pub enum ModelError {
     EngineMissing(String),
     /// The device's worker died too often under this model.
     #[error(
-        "model {key} is quarantined: the device worker died {deaths} times under it; load it again to try once more"
+        "model {key} is quarantined: the device worker died {deaths} times under it; push it again to try once more"
     )]
     Quarantined {
         /// The model.

@@ -42,7 +42,7 @@ async fn invoke(
         return Err(Error::new(ErrorKind::Overloaded, message));
     }
     let permit = deps.gate.admit(&target.tenant, &target.function, limits.concurrency)?;
-    let request = for_guest(request, target, caller != Caller::Anonymous)?;
+    let request = for_guest(request, target, |value| deps.tokens.named_in(value))?;
     let figures = caller == Caller::Tenant;
     let tenant = target.tenant.clone();
     let reply =
@@ -64,10 +64,8 @@ async fn invoke(
 /// Who triggers, as far as the guest and the figures are concerned.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Caller {
-    /// No token of ours.
+    /// No token, or not the tenant's.
     Anonymous,
-    /// A token of ours, but not the tenant's: treated as anonymous, and the token is not shown to the guest.
-    Stranger,
     /// The tenant's token, or the operator's: may see the figures.
     Tenant,
 }
@@ -95,7 +93,7 @@ fn authorize(deps: &Deps, target: &Target, headers: &HeaderMap) -> Result<(Arc<R
 fn caller(principal: &Principal, target: &Target) -> Caller {
     match principal.may(&target.tenant, Scope::Invoke) {
         Ok(()) => Caller::Tenant,
-        Err(_) => Caller::Stranger,
+        Err(_) => Caller::Anonymous,
     }
 }
 
@@ -120,10 +118,10 @@ fn check_length(headers: &HeaderMap, most: u64) -> Result<(), Error> {
 fn for_guest(
     request: Request<Incoming>,
     target: &Target,
-    platform_token: bool,
+    is_platform_token: impl Fn(&HeaderValue) -> bool,
 ) -> Result<Request<http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, BodyError>>, Error> {
     let (mut parts, body) = request.into_parts();
-    walls::inbound(&mut parts.headers, platform_token);
+    walls::inbound(&mut parts.headers, is_platform_token);
     let authority = match parts.uri.authority() {
         Some(authority) => authority.clone(),
         None => {

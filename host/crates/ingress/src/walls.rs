@@ -19,11 +19,16 @@ fn is_ours(name: &HeaderName) -> bool {
     name.as_str().starts_with("x-wasmeter-")
 }
 
-/// What the guest must not see: our own headers, and the platform token.
-pub(crate) fn inbound(headers: &mut HeaderMap, platform_token: bool) {
+/// What the guest must not see: our own headers, and platform tokens, even those that we do not accept (an expired one,
+/// one of two). A scheme of the guest's own stays.
+pub(crate) fn inbound(headers: &mut HeaderMap, is_platform_token: impl Fn(&HeaderValue) -> bool) {
     remove_ours(headers);
-    if platform_token {
+    if headers.get_all(header::AUTHORIZATION).iter().any(&is_platform_token) {
+        let values: Vec<HeaderValue> = headers.get_all(header::AUTHORIZATION).iter().cloned().collect();
         headers.remove(header::AUTHORIZATION);
+        for value in values.into_iter().filter(|v| !is_platform_token(v)) {
+            headers.append(header::AUTHORIZATION, value);
+        }
     }
 }
 
@@ -108,9 +113,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer x"));
         headers.insert(HeaderName::from_static("x-wasmeter-max-cost"), HeaderValue::from_static("1"));
-        inbound(&mut headers, false);
-        assert!(headers.contains_key(header::AUTHORIZATION) && headers.len() == 1);
-        inbound(&mut headers, true);
-        assert!(headers.is_empty());
+        headers.append(header::AUTHORIZATION, HeaderValue::from_static("Basic y"));
+        inbound(&mut headers, |_| false);
+        assert!(headers.contains_key(header::AUTHORIZATION) && headers.len() == 2);
+        inbound(&mut headers, |v| v == "Bearer x");
+        assert_eq!(headers.get(header::AUTHORIZATION).unwrap(), "Basic y");
+        assert_eq!(headers.len(), 1);
     }
 }

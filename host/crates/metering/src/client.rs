@@ -85,6 +85,8 @@ struct Inner {
     permits: Semaphore,
     idle: Mutex<Vec<UnixStream>>,
     prices: ArcSwapOption<PriceSheet>,
+    /// Held while a new sheet is taken over: connections greet at one time, and the file has one writer.
+    adopting: tokio::sync::Mutex<()>,
     /// When the next connection may be tried, and the delay after a failure.
     retry: Mutex<(Option<Instant>, Duration)>,
 }
@@ -98,6 +100,7 @@ impl BillingClient {
             permits: Semaphore::new(options.pool.max(1)),
             idle: Mutex::new(Vec::new()),
             prices: ArcSwapOption::new(kept),
+            adopting: tokio::sync::Mutex::new(()),
             retry: Mutex::new((None, RETRY.0)),
             options,
         };
@@ -211,6 +214,7 @@ impl BillingClient {
     }
 
     async fn adopt(&self, prices: PriceSheet) {
+        let _adopting = self.inner.adopting.lock().await;
         if self.inner.prices.load().as_deref() == Some(&prices) {
             return;
         }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use wasmeter_inference::{ChargeMeter, Handle, Lease, ModelKey};
 use wasmeter_types::{ErrorKind, ModelName};
-use wasmeter_usage::ModelUse;
+use wasmeter_usage::{DeviceClass, ModelUse};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use crate::bindings::{errors, graph, inference, tensor};
@@ -75,6 +75,8 @@ pub struct NnCtx {
 pub(crate) struct Use {
     pub(crate) key: ModelKey,
     pub(crate) charges: Arc<ChargeMeter>,
+    /// Where it runs, as it was at the first compute: a model that is removed meanwhile is charged all the same.
+    pub(crate) placed: Option<(Arc<str>, DeviceClass)>,
 }
 
 impl NnCtx {
@@ -117,7 +119,7 @@ impl NnCtx {
     #[must_use]
     pub fn uses(&self) -> Vec<ModelUse> {
         let one = |u: &Use| {
-            let (device, class) = self.models.placement(&u.key)?;
+            let (device, class) = u.placed.clone().or_else(|| self.models.placement(&u.key))?;
             Some(ModelUse {
                 model: u.key.name.clone(),
                 version: u.key.version,
@@ -141,7 +143,8 @@ impl NnCtx {
             return known.charges.clone();
         }
         let charges = Arc::new(ChargeMeter::default());
-        self.uses.push(Use { key: key.clone(), charges: charges.clone() });
+        let placed = self.models.placement(key);
+        self.uses.push(Use { key: key.clone(), charges: charges.clone(), placed });
         charges
     }
 }

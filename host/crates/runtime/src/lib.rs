@@ -3,7 +3,8 @@
 //! [`Compiler`] runs Cranelift in a child process; [`Loader`] keeps compiled components; [`Invoker`] runs one
 //! invocation in a store of its own and releases the last byte of its answer only after its usage is recorded.
 //!
-//! Unsafe code: one call, which maps an artifact that this host compiled and authenticated (`artifact.rs`).
+//! Unsafe code: one call that maps an artifact which this host compiled and authenticated (`artifact.rs`), and one
+//! with which the compile child closes descriptors that it was not meant to have (`compile/sandbox.rs`).
 
 mod artifact;
 mod compile;

@@ -236,8 +236,7 @@ impl Inner {
         }
         if let Err(error) = self.pre(compiled) {
             return Err(LoadError::Refused(format!(
-                "the {kind} imports something that nobody provides here: {}",
-                error.root_cause()
+                "the {kind} imports something that nobody provides here: {error:#}"
             )));
         }
         Ok(Inspected { imports, exports })

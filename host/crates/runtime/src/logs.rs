@@ -43,8 +43,10 @@ pub struct LogLine {
 /// The last lines of each function, in memory. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct LogHub {
-    functions: Arc<RwLock<HashMap<(TenantName, FunctionName), Arc<FunctionLog>>>>,
+    functions: Arc<RwLock<Functions>>,
 }
+
+type Functions = HashMap<(TenantName, FunctionName), Arc<FunctionLog>>;
 
 /// The log of one function.
 pub(crate) struct FunctionLog {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::private::no_follow;
+use crate::private::{no_follow, write_private};
 use crate::socket::billing_socket;
 
 /// Between two attempts to take the lock.
@@ -75,7 +75,7 @@ impl DataDir {
         let lock = lock(&path, wait)?;
         let ignore = path.join(".gitignore");
         if !ignore.exists() {
-            fs::write(&ignore, "*\n").map_err(DataDirError::io("write", &ignore))?;
+            write_private(&ignore, b"*\n").map_err(DataDirError::io("write", &ignore))?;
         }
         let socket = billing_socket(&path).map_err(DataDirError::io("place a socket for", &path))?;
         let dir = Self { path, socket, _lock: lock };

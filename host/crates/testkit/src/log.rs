@@ -82,7 +82,7 @@ impl Log {
     /// For the message of a test that fails.
     pub(crate) fn tail(&self) -> String {
         let lines = self.lines.lock();
-        let tail: Vec<_> = lines.iter().rev().take(60).rev().map(|l| l.text.as_str()).collect();
+        let tail: Vec<_> = lines.iter().rev().take(30).rev().map(|l| l.text.as_str()).collect();
         tail.join("\n")
     }
 }

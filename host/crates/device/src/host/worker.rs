@@ -318,7 +318,14 @@ impl Worker {
         let (id, outputs, mut patience) = (model.id, Arc::clone(&model.outputs), model.patience);
         let stopwatch = self.stopwatch();
         control.dispatched(batch.run, &self.process.kill, stopwatch);
-        let answer = self.send(&ToWorker::Run { run: batch.run, model: id, inputs }, &[]).and_then(|()| {
+        let sent = self.send(&ToWorker::Run { run: batch.run, model: id, inputs }, &[]);
+        if matches!(&sent, Err(Broken(why)) if why.is_empty()) {
+            // Its end of the socket is closed: it died while it was idle, and the run never reached it.
+            self.end("");
+            control.returned(0);
+            return Err(BackendError::NotLoaded);
+        }
+        let answer = sent.and_then(|()| {
             let packet = self.channel.receive_with(&mut patience)?;
             message(&packet)
         });

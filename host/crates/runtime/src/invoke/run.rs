@@ -277,7 +277,11 @@ impl Run<'_> {
         loop {
             tokio::select! {
                 biased;
-                () = &mut cancelled => return stop(Stop::Disconnect),
+                () = &mut cancelled => {
+                    // The host's own stop cancels all; what it cuts off is not the caller's to pay.
+                    let host_stops = self.host.stop.is_cancelled();
+                    return stop(if host_stops { Stop::Shutdown } else { Stop::Disconnect });
+                }
                 () = &mut deadline => return stop(Stop::Deadline),
                 answer = &mut head, if !carrier.has_head() && !no_head => match answer {
                     Ok(Ok(response)) => carrier.head(response),
@@ -288,10 +292,11 @@ impl Run<'_> {
                     return stop(reason);
                 },
                 result = &mut call => {
-                    if !carrier.has_head() && !no_head {
-                        if let Ok(Ok(response)) = head.try_recv() {
-                            carrier.head(response);
-                        }
+                    if !carrier.has_head()
+                        && !no_head
+                        && let Ok(Ok(response)) = head.try_recv()
+                    {
+                        carrier.head(response);
                     }
                     return Ended { result: Some(result), ..Ended::default() };
                 }

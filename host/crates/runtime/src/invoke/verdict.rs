@@ -10,6 +10,8 @@ use wasmtime_wasi::I32Exit;
 pub(super) enum Stop {
     Deadline,
     Disconnect,
+    /// The host ends and does not wait any longer.
+    Shutdown,
     ResponseTooLarge(u64),
 }
 
@@ -43,14 +45,21 @@ impl Verdict {
         let limits = end.limits;
         let guest_failed =
             !matches!(end.result, Some(Ok(()))) || end.status.is_none_or(|s| s.is_server_error());
+        let refused = end.status.is_some_and(|s| s.is_client_error());
         match (end.stop, end.result) {
             (Some(Stop::Disconnect), _) => Self { outcome: Outcome::Disconnect, error: None, note: None },
+            (Some(Stop::Shutdown), _) => Self::failed(
+                Outcome::Platform,
+                ErrorKind::Overloaded,
+                "the host shut down before the function ended: call again",
+            ),
             (Some(Stop::Deadline), _) => Self::failed(
                 Outcome::Deadline,
                 ErrorKind::Deadline,
                 format!("the function did not end within its limits.deadline of {}", limits.deadline),
             ),
-            _ if end.request_too_large.is_some() && guest_failed => {
+            // A guest that could not read the body and says so knows no better than "malformed".
+            _ if end.request_too_large.is_some() && (guest_failed || refused) => {
                 let most = end.request_too_large.unwrap_or_default();
                 Self::failed(
                     Outcome::Refused,
@@ -109,12 +118,8 @@ impl Verdict {
                 "the function failed in a call to the host",
             ),
         };
-        if memory_refused {
-            if let Some(shown) = &mut verdict.error {
-                shown
-                    .message
-                    .push_str(&format!(" (it was refused memory: limits.memory is {})", limits.memory));
-            }
+        if let Some(shown) = verdict.error.as_mut().filter(|_| memory_refused) {
+            shown.message.push_str(&format!(" (it was refused memory: limits.memory is {})", limits.memory));
         }
         // The backtrace is the author's, not the caller's.
         verdict.note = Some(format!("{error:?}"));

@@ -32,9 +32,9 @@ async fn push(host: &Host, model: &str, version: u32, bytes: &[u8]) -> Answer {
 
 async fn state(host: &Host, model: &str, version: u32) -> String {
     let answer = host.operator().get(&format!("/api/v1/models/{model}")).send().await.expect(200).json();
-    let versions = answer["versions"].as_array().unwrap().clone();
-    let found = versions.iter().find(|v| v["version"] == version).unwrap();
-    found["state"].as_str().unwrap().to_owned()
+    let versions = answer["versions"].as_array().expect("versions").clone();
+    let found = versions.iter().find(|v| v["version"] == version).expect("the version");
+    found["state"].as_str().expect("a state").to_owned()
 }
 
 async fn label(host: &Host, model: &str, label: &str, version: u32) {

@@ -148,22 +148,34 @@ async fn a_core_module_is_a_cgi_program() {
     let body = vec![b'q'; 300_000];
     let call = dev.post("/fn/dev/nn-p1?case=body", body.clone()).header("content-type", "a/b");
     let answer = call.send().await.expect(203);
-    assert_eq!((answer.header("content-type"), answer.header("x-length")), (Some("text/x-echo"), Some("300000")));
+    assert_eq!(
+        (answer.header("content-type"), answer.header("x-length")),
+        (Some("text/x-echo"), Some("300000"))
+    );
     assert_eq!(answer.body, body);
     let chunked = dev.post("/fn/dev/nn-p1?case=body", body.clone()).chunked().send().await.expect(203);
     assert_eq!(chunked.body, body);
 
     let plain = dev.get("/fn/dev/nn-p1?case=plain").send().await.expect(200);
-    assert_eq!((plain.text(), plain.header("content-type")), ("hello from a command\n", Some("text/plain; charset=utf-8")));
+    assert_eq!(
+        (plain.text(), plain.header("content-type")),
+        ("hello from a command\n", Some("text/plain; charset=utf-8"))
+    );
     assert!(plain.header("x-wasmeter-fuel").is_some_and(|f| f.parse::<u64>().is_ok_and(|f| f > 0)));
     let silent = dev.get("/fn/dev/nn-p1?case=silent").send().await.expect(200);
     assert!(silent.body.is_empty());
-    assert_eq!(dev.get("/fn/dev/nn-p1?case=big&bytes=1000000").send().await.expect(200).body.len(), 1_000_000);
+    assert_eq!(
+        dev.get("/fn/dev/nn-p1?case=big&bytes=1000000").send().await.expect(200).body.len(),
+        1_000_000
+    );
 
     fails(&dev.get("/fn/dev/nn-p1?case=exit").send().await, 502, "guest_failed", "exited with status 3");
     fails(&dev.get("/fn/dev/nn-p1?case=trap").send().await, 502, "guest_failed", "trapped");
     let large = dev.get("/fn/dev/nn-p1?case=big&bytes=3000000").try_stream().await.expect("a head");
-    assert!(large.status() == 502 || large.rest().await.is_err(), "an answer over the limit does not end well");
+    assert!(
+        large.status() == 502 || large.rest().await.is_err(),
+        "an answer over the limit does not end well"
+    );
 
     // Standard error is the function's log.
     let log = host.dev().get("/api/v1/tenants/dev/functions/nn-p1/logs").send().await.expect(200);
@@ -185,7 +197,8 @@ async fn limits_of_core_modules_hold() {
 #[tokio::test]
 async fn a_module_that_is_no_command_is_refused() {
     let host = host(&[]).await;
-    let library = std::fs::read(repository().join("functions/_fixtures/bad/core-module.wasm")).expect("the fixture");
+    let library =
+        std::fs::read(repository().join("functions/_fixtures/bad/core-module.wasm")).expect("the fixture");
     let answer = host.try_deploy("dev", library, &manifest("library")).await;
     assert_eq!(answer.status, 422, "{}", answer.text());
     assert!(answer.message().contains("core module"), "{}", answer.message());
@@ -206,7 +219,11 @@ async fn several_computes_of_one_guest_are_under_way() {
     assert_eq!(ok["value"]["values"], json!([7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]), "{ok}");
     assert_eq!(case(&host, "nn-inflight", "drop").await["value"]["values"], json!([2.0]));
     let many = case(&host, "nn-inflight", "many&size=64&rounds=1").await;
-    assert_eq!((&many["value"]["started"], &many["value"]["code"]), (&json!(32), &json!("too-large")), "{many}");
+    assert_eq!(
+        (&many["value"]["started"], &many["value"]["code"]),
+        (&json!(32), &json!("too-large")),
+        "{many}"
+    );
     let bad = case(&host, "nn-inflight", "bad").await;
     assert_eq!((&bad["ok"], &bad["code"]), (&json!(false), &json!("invalid-argument")), "{bad}");
     let first = case(&host, "nn-inflight", "first&size=1024&rounds=2").await;

@@ -21,7 +21,9 @@ use crate::bindings::wasi::nn::tensor::{Tensor, TensorType};
 pub(crate) fn answer(case: &str) -> Value {
     match run(case) {
         Ok(value) => json!({ "case": case, "ok": true, "value": value }),
-        Err(e) => json!({ "case": case, "ok": false, "code": format!("{:?}", e.code()), "message": e.data() }),
+        Err(e) => {
+            json!({ "case": case, "ok": false, "code": format!("{:?}", e.code()), "message": e.data() })
+        }
     }
 }
 
@@ -90,7 +92,9 @@ fn run(case: &str) -> Result<Value, Error> {
             loop {
                 match graph.init_execution_context() {
                     Ok(context) => kept.push(context),
-                    Err(error) => return Ok(json!({ "count": kept.len(), "code": format!("{:?}", error.code()) })),
+                    Err(error) => {
+                        return Ok(json!({ "count": kept.len(), "code": format!("{:?}", error.code()) }));
+                    }
                 }
             }
         }

@@ -85,9 +85,7 @@ pub(crate) fn run(case: &str) -> Outcome {
             context.compute().map_err(text)?;
             context.get_output(1, &mut [0f32; 10]).map(|_| Value::Null).map_err(text)
         }
-        "graphs" => until_refused(|| {
-            GraphBuilder::default().build_from_cache("mlp").map(drop)
-        }),
+        "graphs" => until_refused(|| GraphBuilder::default().build_from_cache("mlp").map(drop)),
         "contexts" => {
             let graph = model("mlp")?;
             until_refused(|| graph.init_execution_context().map(drop))

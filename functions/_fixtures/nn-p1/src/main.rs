@@ -28,7 +28,9 @@ use serde_json::json;
 /// One parameter of the query.
 pub(crate) fn query(name: &str) -> Option<String> {
     let query = std::env::var("QUERY_STRING").unwrap_or_default();
-    query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, v)| v.to_owned()))
+    query
+        .split('&')
+        .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, v)| v.to_owned()))
 }
 
 fn main() -> std::io::Result<()> {
@@ -39,7 +41,11 @@ fn main() -> std::io::Result<()> {
         "body" => {
             let mut body = Vec::new();
             std::io::stdin().lock().read_to_end(&mut body)?;
-            write!(out, "Status: 203 Echoed\r\nContent-Type: text/x-echo\r\nX-Length: {}\r\n\r\n", body.len())?;
+            write!(
+                out,
+                "Status: 203 Echoed\r\nContent-Type: text/x-echo\r\nX-Length: {}\r\n\r\n",
+                body.len()
+            )?;
             out.write_all(&body)
         }
         "plain" => writeln!(out, "hello from a command"),

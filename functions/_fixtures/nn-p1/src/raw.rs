@@ -21,7 +21,10 @@ pub(crate) fn run(case: &str) -> Option<Result<Value, String>> {
     let dims = [1i32, 784];
     // As the ABI lays a tensor out: where and how many dimensions, the type, where and how many bytes.
     let mut tensor = [dims.as_ptr() as i32, 2, 1, zeros.as_ptr() as i32, 784 * 4];
-    #[allow(unsafe_code, reason = "every pointer is the host's to check, and those that it may write to are ours")]
+    #[allow(
+        unsafe_code,
+        reason = "every pointer is the host's to check, and those that it may write to are ours"
+    )]
     // SAFETY: the host writes only through `out` and to buffers of the lengths given.
     let code = unsafe {
         let ready = || {

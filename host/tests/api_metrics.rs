@@ -37,6 +37,10 @@ async fn metrics_add_up_and_name_nobody() {
     let charged: u64 = receipts.iter().filter_map(|r| r["record"]["models"][0]["device_ns"].as_u64()).sum();
     assert_eq!(device("charged"), charged as f64, "what devices charged is what the ledger has");
 
+    assert_eq!(samples["wasmeter_invocations_total{outcome=\"ok\"}"], 5.0);
+    let fuel: u64 = receipts.iter().filter_map(|r| r["record"]["fuel"].as_u64()).sum();
+    assert_eq!(samples["wasmeter_fuel_total"], fuel as f64, "and so is what guests burnt");
+
     assert_eq!(host.anonymous().get("/metrics").send().await.status, 404);
     assert_eq!(host.admin().get("/").send().await.status, 404);
     assert_eq!(host.admin().get("/fn/secretive/nn-raw").send().await.status, 404);

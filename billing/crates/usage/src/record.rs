@@ -101,6 +101,21 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The word in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Ok => "ok",
+            Outcome::Trap => "trap",
+            Outcome::OutOfFuel => "out_of_fuel",
+            Outcome::Deadline => "deadline",
+            Outcome::Disconnect => "disconnect",
+            Outcome::Refused => "refused",
+            Outcome::Platform => "platform",
+            Outcome::DeviceLost => "device_lost",
+        }
+    }
+
     /// Whether the tenant pays (our failures are ours).
     #[must_use]
     pub fn is_charged(self) -> bool {
@@ -234,6 +249,22 @@ mod tests {
         assert_eq!(serde_json::to_string(&record).unwrap(), GOLDEN);
         assert_eq!(record.quantities().cpu_ns, 20_000_000);
         assert_eq!(record.quantities().gpu_ns, 0);
+    }
+
+    #[test]
+    fn an_outcome_is_one_word_everywhere() {
+        for outcome in [
+            Outcome::Ok,
+            Outcome::Trap,
+            Outcome::OutOfFuel,
+            Outcome::Deadline,
+            Outcome::Disconnect,
+            Outcome::Refused,
+            Outcome::Platform,
+            Outcome::DeviceLost,
+        ] {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
+        }
     }
 
     #[test]

@@ -156,8 +156,12 @@ pub(super) async fn run(
     carrier.release(end, shown).await;
 }
 
-/// One line of the access log.
+/// One line of the access log, and the counts of it that have no tenant.
 fn access_line(record: &UsageRecord, seen: &Seen, timing: Timing) {
+    metrics::counter!("wasmeter_invocations_total", "outcome" => record.outcome.as_str()).increment(1);
+    metrics::counter!("wasmeter_fuel_total").increment(record.fuel);
+    let seconds = (timing.queue + timing.instantiate + timing.run).as_secs_f64();
+    metrics::histogram!("wasmeter_invocation_seconds").record(seconds);
     tracing::info!(
         target: "wasmeter::access",
         invocation = %record.invocation,

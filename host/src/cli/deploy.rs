@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
-use wasmeter_types::{FunctionManifest, FunctionName, ModelName};
+use wasmeter_types::{AliasName, FunctionManifest, FunctionName, ModelName};
 
 use super::client::json;
 use super::connect::TenantConnect;
@@ -28,6 +28,9 @@ pub(crate) struct DeployArgs {
     /// Let anyone trigger it, without a token
     #[arg(long)]
     public: bool,
+    /// Move this alias to the revision, not `live`: `wasmeter alias set` gives it a part of the traffic
+    #[arg(long)]
+    alias: Option<AliasName>,
     /// Deploy what was built before
     #[arg(long)]
     no_build: bool,
@@ -59,7 +62,8 @@ pub(crate) fn run(args: &DeployArgs) -> Result<()> {
     let mut form = Form::new();
     form.bytes("manifest", toml::to_string(&manifest.for_host()).context("manifest")?);
     form.file("component", &component)?;
-    let path = format!("/api/v1/tenants/{tenant}/functions/{function}");
+    let alias = args.alias.as_ref().map(|alias| format!("?alias={alias}")).unwrap_or_default();
+    let path = format!("/api/v1/tenants/{tenant}/functions/{function}{alias}");
     let response = form.put(&client, &path, &format!("deploying {function}"))?;
     let created = response.status() == 201;
     args.output.show(json(response)?, |d: Deployed| {

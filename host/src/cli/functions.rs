@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde::Deserialize;
-use wasmeter_types::FunctionName;
+use serde_json::json;
+use wasmeter_types::{AliasName, FunctionName};
 
 use super::connect::TenantConnect;
 use super::output::{Output, count, facts, size, table, talk, time};
@@ -13,6 +14,8 @@ pub(crate) enum FunctionsCommand {
     List(ListArgs),
     /// Show one function with its revisions
     Show(ShowArgs),
+    /// Point an alias to where it pointed before its last change
+    Rollback(RollbackArgs),
     /// Remove a function with its revisions
     Rm(RemoveArgs),
 }
@@ -36,6 +39,19 @@ pub(crate) struct ShowArgs {
 }
 
 #[derive(clap::Args)]
+pub(crate) struct RollbackArgs {
+    /// The function
+    function: FunctionName,
+    /// The alias that goes back
+    #[arg(long, default_value = "live")]
+    alias: AliasName,
+    #[command(flatten)]
+    connect: TenantConnect,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(clap::Args)]
 pub(crate) struct RemoveArgs {
     /// The function
     function: FunctionName,
@@ -49,7 +65,7 @@ struct List {
 }
 
 #[derive(Deserialize)]
-struct Function {
+pub(super) struct Function {
     function: String,
     url: String,
     public: bool,
@@ -57,7 +73,7 @@ struct Function {
     revisions: u64,
     updated: String,
     #[serde(default)]
-    aliases: BTreeMap<String, String>,
+    pub(super) aliases: BTreeMap<String, BTreeMap<String, u32>>,
     revision: Option<Revision>,
 }
 
@@ -90,6 +106,11 @@ pub(crate) fn run(command: &FunctionsCommand) -> Result<()> {
             let path = format!("/api/v1/tenants/{tenant}/functions/{}", args.function);
             args.output.show(client.get(&path)?, show)
         }
+        FunctionsCommand::Rollback(args) => {
+            let (client, tenant) = args.connect.client()?;
+            let path = format!("/api/v1/tenants/{tenant}/functions/{}/rollback", args.function);
+            args.output.show(client.post(&path, &json!({ "alias": args.alias }))?, super::alias::aliases)
+        }
         FunctionsCommand::Rm(args) => {
             let (client, tenant) = args.connect.client()?;
             client.delete(&format!("/api/v1/tenants/{tenant}/functions/{}", args.function))?;
@@ -113,8 +134,12 @@ fn list(list: List) -> String {
 }
 
 fn show(f: Function) -> String {
-    let aliases: Vec<_> =
-        f.aliases.iter().map(|(alias, revision)| format!("{alias} -> {revision}")).collect();
+    let target = |(revision, weight): (&String, &u32)| format!("{revision}={weight}");
+    let line = |(alias, revisions): (&String, &BTreeMap<String, u32>)| match revisions.len() {
+        1 => format!("{alias} -> {}", revisions.keys().cloned().collect::<String>()),
+        _ => format!("{alias} -> {}", revisions.iter().map(target).collect::<Vec<_>>().join(" ")),
+    };
+    let aliases: Vec<_> = f.aliases.iter().map(line).collect();
     let mut lines = vec![
         ("function", f.function),
         ("url", f.url),

@@ -1,5 +1,6 @@
 //! The command line: data on stdout, talk on stderr.
 
+mod alias;
 mod bill;
 mod billing;
 mod build;
@@ -53,9 +54,12 @@ pub(crate) enum Command {
     Invoke(invoke::InvokeArgs),
     /// Show what a function wrote
     Logs(logs::LogsArgs),
-    /// List, show and remove functions
+    /// List, show, roll back and remove functions
     #[command(subcommand)]
     Functions(functions::FunctionsCommand),
+    /// Point aliases to revisions, with weights
+    #[command(subcommand)]
+    Alias(alias::AliasCommand),
     /// Push, list, show, label, grant and remove models
     #[command(subcommand)]
     Models(models::ModelsCommand),
@@ -102,6 +106,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Invoke(args) => return quiet_pipe(invoke::run(&args)),
         Command::Logs(args) => logs::run(&args),
         Command::Functions(command) => functions::run(&command),
+        Command::Alias(command) => alias::run(&command),
         Command::Models(command) => models::run(&command),
         Command::Tenants(command) => tenants::run(&command),
         Command::Usage(args) => usage::run(&args),

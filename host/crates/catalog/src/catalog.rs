@@ -12,9 +12,12 @@ pub enum CatalogError {
     /// The tenant, function or model is not there.
     #[error("{0} is not there")]
     NotFound(String),
-    /// The version exists with other content.
+    /// What is there does not allow it.
     #[error("{0}")]
     Conflict(String),
+    /// What is asked for cannot be.
+    #[error("{0}")]
+    Invalid(String),
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),

@@ -22,6 +22,8 @@ pub struct Deployment {
     pub imports: Vec<String>,
     /// Interfaces it exports.
     pub exports: Vec<String>,
+    /// The alias that moves to the revision.
+    pub alias: AliasName,
 }
 
 /// What a deployment did.
@@ -45,7 +47,7 @@ impl Deployment {
 }
 
 impl Catalog {
-    /// Adds the revision and moves the alias `live` to it.
+    /// Adds the revision and moves the alias to it, all of its traffic.
     ///
     /// # Errors
     /// `NotFound` if the tenant is not there; the log's.
@@ -53,12 +55,11 @@ impl Catalog {
         let id = deployment.revision_id().map_err(|e| CatalogError::Conflict(format!("manifest: {e}")))?;
         let writer = self.writer().await;
         let now = writer.now();
-        let Deployment { tenant, manifest, digest, size, imports, exports } = deployment;
+        let Deployment { tenant, manifest, digest, size, imports, exports, alias } = deployment;
         if !now.tenants.contains_key(&tenant) {
             return Err(CatalogError::NotFound(format!("tenant {tenant}")));
         }
         let function = manifest.function.name.clone();
-        let alias = AliasName::live();
         let known = now.function(tenant.as_str(), function.as_str());
         let same = known.and_then(|f| f.revisions.iter().find(|r| r.id == id)).cloned();
         let created = same.is_none();
@@ -66,7 +67,8 @@ impl Catalog {
             let manifest = manifest.for_host();
             Arc::new(Revision { id, digest, manifest, imports, exports, size, created_ns: unix_ns() })
         });
-        let moved = known.and_then(|f| f.aliases.get(&alias)).is_none_or(|r| r.id != revision.id);
+        let there = known.and_then(|f| f.aliases.get(&alias));
+        let moved = there.is_none_or(|a| !matches!(a.parts(), [part] if part.revision.id == revision.id));
         if created || moved {
             let revision = Box::new(Revision::clone(&revision));
             writer.commit(Event::Deployed { tenant, function, revision, alias }).await?;
@@ -151,6 +153,7 @@ mod tests {
             size: bytes.len() as u64,
             imports: vec![],
             exports: vec![],
+            alias: AliasName::live(),
         }
     }
 
@@ -171,9 +174,9 @@ mod tests {
         catalog.deploy(deployment(b"a", true)).await.unwrap();
         let catalog = Catalog::open(Box::new(log)).await.unwrap();
         let snapshot = catalog.snapshot();
-        assert_eq!(snapshot.resolve("dev", "f", "live").unwrap().id, a.revision.id);
+        assert_eq!(snapshot.resolve("dev", "f", "live", 0).unwrap().id, a.revision.id);
         assert_eq!(snapshot.function("dev", "f").unwrap().revisions.len(), 2);
-        assert!(snapshot.resolve("other", "f", "live").is_none());
+        assert!(snapshot.resolve("other", "f", "live", 0).is_none());
     }
 
     #[tokio::test]
@@ -184,7 +187,7 @@ mod tests {
         catalog.deploy(deployment(b"a", true)).await.unwrap();
         assert!(catalog.snapshot().uses_component("dev", &Digest::of(b"a")));
         catalog.delete_function(tenant.clone(), function).await.unwrap();
-        assert!(catalog.snapshot().resolve("dev", "f", "live").is_none());
+        assert!(catalog.snapshot().resolve("dev", "f", "live", 0).is_none());
         assert!(!catalog.snapshot().uses_component("dev", &Digest::of(b"a")));
         catalog.delete_tenant(tenant.clone()).await.unwrap();
         assert!(matches!(catalog.delete_tenant(tenant).await, Err(CatalogError::NotFound(_))));

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 use wasmeter_types::{AliasName, FunctionName, LabelName, ModelName, TenantName};
 
+use crate::alias::Weights;
 use crate::model::{Granted, ModelVersion};
 use crate::snapshot::Revision;
 
@@ -29,6 +30,26 @@ pub enum Event {
         /// The revision.
         revision: Box<Revision>,
         /// The alias that was moved.
+        alias: AliasName,
+    },
+    /// The alias points to these revisions from now on.
+    AliasSet {
+        /// Tenant.
+        tenant: TenantName,
+        /// Function.
+        function: FunctionName,
+        /// Alias.
+        alias: AliasName,
+        /// By revision id.
+        weights: Weights,
+    },
+    /// The alias is gone.
+    AliasRemoved {
+        /// Tenant.
+        tenant: TenantName,
+        /// Function.
+        function: FunctionName,
+        /// Alias.
         alias: AliasName,
     },
     /// The function with its revisions and aliases is gone.
@@ -114,6 +135,6 @@ mod tests {
             assert_eq!(again, serde_json::from_str::<serde_json::Value>(line).unwrap());
             kinds.insert(again["event"].as_str().unwrap().to_owned());
         }
-        assert_eq!(kinds.len(), 11, "a kind of event has no line in events.ndjson: {kinds:?}");
+        assert_eq!(kinds.len(), 13, "a kind of event has no line in events.ndjson: {kinds:?}");
     }
 }

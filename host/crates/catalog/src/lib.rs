@@ -3,6 +3,7 @@
 //! Every change is a sequence-numbered [`Event`] in an [`EventLog`] (SQLite on one machine); state is the fold of
 //! the events. Readers take a [`Snapshot`], which costs no lock and no I/O. Bytes live in a [`BlobStore`].
 
+mod alias;
 mod blob;
 mod catalog;
 mod deploy;
@@ -13,6 +14,7 @@ mod model;
 mod resolve;
 mod snapshot;
 
+pub use alias::{Alias, Part, Weights};
 pub use blob::{BlobError, BlobKey, BlobKind, BlobStore};
 pub use catalog::{Catalog, CatalogError};
 pub use deploy::{Deployed, Deployment};

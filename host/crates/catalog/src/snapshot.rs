@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use wasmeter_types::{AliasName, Digest, FunctionManifest, FunctionName, ModelName, TenantName};
 
 use crate::Event;
+use crate::alias::{Alias, Weights};
 use crate::model::{Granted, ModelEntry, ModelVersion};
 
 /// An immutable content of a function.
@@ -32,7 +33,7 @@ pub struct Function {
     /// Revisions, oldest first.
     pub revisions: Vec<Arc<Revision>>,
     /// Aliases.
-    pub aliases: BTreeMap<AliasName, Arc<Revision>>,
+    pub aliases: BTreeMap<AliasName, Alias>,
 }
 
 /// A tenant.
@@ -63,10 +64,10 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The revision behind an alias. No lock, no I/O.
+    /// The revision behind an alias, for one invocation with its draw (see [`Alias::choose`]). No lock, no I/O.
     #[must_use]
-    pub fn resolve(&self, tenant: &str, function: &str, alias: &str) -> Option<&Arc<Revision>> {
-        self.function(tenant, function)?.aliases.get(alias)
+    pub fn resolve(&self, tenant: &str, function: &str, alias: &str, draw: u64) -> Option<&Arc<Revision>> {
+        Some(self.function(tenant, function)?.aliases.get(alias)?.choose(draw))
     }
 
     /// A function.
@@ -104,15 +105,19 @@ impl Snapshot {
                 let Some(tenant) = self.tenants.get_mut(&tenant) else { return };
                 let function = Arc::make_mut(tenant).functions.entry(function).or_default();
                 let function = Arc::make_mut(function);
-                let revision = match function.revisions.iter().find(|r| r.id == revision.id) {
-                    Some(known) => known.clone(),
-                    None => {
-                        let revision = Arc::new(*revision);
-                        function.revisions.push(revision.clone());
-                        revision
-                    }
-                };
-                function.aliases.insert(alias, revision);
+                let weights = Weights::from([(revision.id.clone(), 1)]);
+                if !function.revisions.iter().any(|r| r.id == revision.id) {
+                    function.revisions.push(Arc::new(*revision));
+                }
+                function.point(alias, &weights);
+            }
+            Event::AliasSet { tenant, function, alias, weights } => {
+                self.change_function(&tenant, &function, |f| f.point(alias, &weights));
+            }
+            Event::AliasRemoved { tenant, function, alias } => {
+                self.change_function(&tenant, &function, |f| {
+                    f.aliases.remove(&alias);
+                });
             }
             Event::FunctionDeleted { tenant, function } => {
                 if let Some(tenant) = self.tenants.get_mut(&tenant) {
@@ -146,6 +151,19 @@ impl Snapshot {
             Event::ModelGranted { model, granted } => {
                 self.granted.insert(model, granted);
             }
+        }
+    }
+
+    /// Changes a function that is there.
+    fn change_function(
+        &mut self,
+        tenant: &TenantName,
+        function: &FunctionName,
+        change: impl FnOnce(&mut Function),
+    ) {
+        let Some(tenant) = self.tenants.get_mut(tenant) else { return };
+        if let Some(function) = Arc::make_mut(tenant).functions.get_mut(function) {
+            change(Arc::make_mut(function));
         }
     }
 

@@ -43,6 +43,7 @@ impl From<CatalogError> for Failure {
         match error {
             CatalogError::NotFound(_) => Self(Error::not_found()),
             CatalogError::Conflict(message) => refuse(ErrorKind::Conflict, message),
+            CatalogError::Invalid(message) => refuse(ErrorKind::Invalid, message),
             CatalogError::Log(error) => {
                 tracing::error!(%error, "the catalog could not be changed");
                 Self(Error::internal())

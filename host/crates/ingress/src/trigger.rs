@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -14,6 +14,9 @@ use crate::answer::{self, Body};
 use crate::route::Target;
 use crate::server::Deps;
 use crate::walls;
+
+/// Which of an alias' revisions answered, for a caller who holds the tenant's token.
+const REVISION: HeaderName = HeaderName::from_static("x-wasmeter-revision");
 
 /// A function trigger, from the request's head to its answer.
 pub(crate) async fn trigger(deps: &Deps, target: Target, request: Request<Incoming>) -> Response<Body> {
@@ -33,7 +36,7 @@ async fn invoke(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Error> {
     let accepted = Instant::now();
-    let (revision, caller) = authorize(deps, target, request.headers())?;
+    let (revision, caller) = authorize(deps, id, target, request.headers())?;
     let limits = &revision.manifest.limits;
     check_length(request.headers(), limits.request_body.0)?;
     if !deps.invoker.accepting() {
@@ -45,6 +48,8 @@ async fn invoke(
     let request = for_guest(request, target, |value| deps.tokens.named_in(value))?;
     let figures = caller == Caller::Tenant;
     let tenant = target.tenant.clone();
+    // Ids are made of hexadecimal digits.
+    let which = HeaderValue::from_str(&revision.id).ok().filter(|_| figures);
     let reply =
         deps.invoker.invoke(Invocation { id, tenant, revision, request, permit, figures, accepted }).await;
     let mut response = match reply.answer {
@@ -57,6 +62,9 @@ async fn invoke(
     };
     if let Some(shown) = reply.figures.filter(|_| figures) {
         shown.write(response.headers_mut());
+    }
+    if let Some(which) = which {
+        response.headers_mut().insert(REVISION, which);
     }
     Ok(response)
 }
@@ -72,9 +80,15 @@ enum Caller {
 
 /// Without a token a private and an unknown function look the same, and so do another tenant's and an unknown one
 /// with a token.
-fn authorize(deps: &Deps, target: &Target, headers: &HeaderMap) -> Result<(Arc<Revision>, Caller), Error> {
+fn authorize(
+    deps: &Deps,
+    id: InvocationId,
+    target: &Target,
+    headers: &HeaderMap,
+) -> Result<(Arc<Revision>, Caller), Error> {
     let snapshot = deps.catalog.snapshot();
-    let revision = snapshot.resolve(target.tenant.as_str(), target.function.as_str(), target.alias.as_str());
+    let Target { tenant, function, alias, .. } = target;
+    let revision = snapshot.resolve(tenant.as_str(), function.as_str(), alias.as_str(), id.draw());
     let token = deps.tokens.verify_header(headers);
     let public = revision.filter(|r| r.manifest.function.public);
     match (public, token) {

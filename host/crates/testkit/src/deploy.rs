@@ -73,7 +73,19 @@ impl Host {
 
     /// Uploads any bytes as a function of a tenant, with the operator's token.
     pub async fn try_deploy(&self, tenant: &str, bytes: Vec<u8>, manifest: &Manifest) -> Answer {
-        let path = format!("/api/v1/tenants/{tenant}/functions/{}", manifest.name);
+        self.try_deploy_to(tenant, None, bytes, manifest).await
+    }
+
+    /// The same, and moves this alias instead of `live`.
+    pub async fn try_deploy_to(
+        &self,
+        tenant: &str,
+        alias: Option<&str>,
+        bytes: Vec<u8>,
+        manifest: &Manifest,
+    ) -> Answer {
+        let alias = alias.map(|alias| format!("?alias={alias}")).unwrap_or_default();
+        let path = format!("/api/v1/tenants/{tenant}/functions/{}{alias}", manifest.name);
         let parts = [("manifest", manifest.text().into_bytes()), ("component", bytes)];
         multipart(self.operator().call(Method::PUT, &path), &parts).send().await
     }

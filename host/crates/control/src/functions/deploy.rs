@@ -2,16 +2,18 @@ use axum::Json;
 use axum::extract::{Request, State};
 use bytes::Bytes;
 use http::StatusCode;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use wasmeter_admission::Scope;
 use wasmeter_catalog::{Deployed, Deployment};
-use wasmeter_types::{Digest, Error, ErrorKind, FunctionManifest, FunctionName, ModelName, TenantName};
+use wasmeter_types::{
+    AliasName, Digest, Error, ErrorKind, FunctionManifest, FunctionName, ModelName, TenantName,
+};
 
 use super::view::{self, PriceView, RevisionView};
 use crate::blobs;
 use crate::error::{Answer, ErrorBody, Failure, refuse};
-use crate::extract::{Caller, Segments, name};
+use crate::extract::{Asked, Caller, Segments, name};
 use crate::shared::{Shared, to_the_end};
 use crate::upload::Upload;
 
@@ -28,6 +30,14 @@ pub(crate) struct DeployAnswer {
     price_preview: Option<PriceView>,
 }
 
+/// What moves to the revision.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeployQuery {
+    /// The alias that moves to the revision; `live` if absent.
+    alias: Option<String>,
+}
+
 /// A component with its manifest.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "describes the multipart form in the OpenAPI document")]
@@ -41,10 +51,11 @@ pub(crate) struct DeployForm {
 
 /// Deploys a component: as the body (`application/wasm`), or as a multipart form with `component` and `manifest`.
 ///
-/// It is validated and compiled first; nothing is stored of what is refused. The alias `live` moves to the
-/// revision. The same component and manifest give the same revision, with 200.
+/// It is validated and compiled first; nothing is stored of what is refused. The alias, `live` unless another is
+/// named, moves to the revision. The same component and manifest give the same revision, with 200.
 #[utoipa::path(put, path = "/api/v1/tenants/{tenant}/functions/{function}", tag = "functions",
-    params(("tenant" = String, Path, description = "tenant"), ("function" = String, Path, description = "function")),
+    params(("tenant" = String, Path, description = "tenant"), ("function" = String, Path, description = "function"),
+        DeployQuery),
     request_body(content((DeployForm = "multipart/form-data"), (Vec<u8> = "application/wasm"))),
     responses((status = 201, body = DeployAnswer), (status = 200, body = DeployAnswer),
         (status = "default", body = ErrorBody)))]
@@ -52,10 +63,12 @@ pub(crate) async fn deploy(
     State(shared): State<Shared>,
     caller: Caller,
     Segments((tenant, function)): Segments<(String, String)>,
+    Asked(query): Asked<DeployQuery>,
     request: Request,
 ) -> Answer<(StatusCode, Json<DeployAnswer>)> {
     let tenant = caller.tenant(&tenant, Scope::Deploy)?;
     let function: FunctionName = name(&function)?;
+    let alias = query.alias.as_deref().map_or_else(|| Ok(AliasName::live()), name)?;
     if !shared.deps.catalog.snapshot().tenants.contains_key(&tenant) {
         return Err(Failure(Error::not_found()));
     }
@@ -72,6 +85,7 @@ pub(crate) async fn deploy(
         manifest,
         imports: checked.imports,
         exports: checked.exports,
+        alias,
     };
     to_the_end(async move {
         let Deployed { revision, created } = store(&shared, deployment, component).await?;

@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 use wasmeter_admission::Scope;
-use wasmeter_catalog::Function;
+use wasmeter_catalog::{Alias, Function};
 use wasmeter_types::{Error, FunctionName, TenantName};
 
 use super::view::{self, FunctionView, RevisionView};
@@ -61,7 +61,7 @@ pub(crate) async fn get(
     Segments((tenant, function)): Segments<(String, String)>,
 ) -> Answer<Json<FunctionDetail>> {
     let (tenant, function, found) = find(&shared, &caller, &tenant, &function)?;
-    let live = found.aliases.get("live");
+    let live = found.aliases.get("live").map(Alias::main);
     let revision = live.map(|r| view::revision(&shared, &tenant, &function, r));
     Ok(Json(FunctionDetail { function: view::function(&shared, &tenant, &function, &found), revision }))
 }

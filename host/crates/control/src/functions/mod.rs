@@ -1,3 +1,4 @@
+mod alias;
 mod delete;
 mod deploy;
 pub(crate) mod list;
@@ -16,4 +17,6 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(deploy::deploy, list::get, delete::delete))
         .routes(routes!(list::revisions))
         .routes(routes!(list::revision))
+        .routes(routes!(alias::set, alias::remove))
+        .routes(routes!(alias::rollback))
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use wasmeter_catalog::{Function, Revision};
+use wasmeter_catalog::{Alias, Function, Revision, Weights};
 use wasmeter_types::{AliasName, FunctionName, Limits, TenantName};
 use wasmeter_usage::PriceSheet;
 
@@ -64,13 +64,13 @@ pub(crate) struct FunctionView {
     url: String,
     /// Whether a trigger needs no token.
     public: bool,
-    /// The revision that a trigger without an alias takes.
+    /// The revision that a trigger without an alias takes; of several the one with the largest weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     live: Option<String>,
     /// How many revisions it has.
     revisions: usize,
-    /// Alias to revision.
-    aliases: BTreeMap<String, String>,
+    /// By alias, the weights of its revisions.
+    aliases: BTreeMap<String, Weights>,
     /// RFC 3339; when its newest revision was made.
     updated: String,
 }
@@ -142,7 +142,7 @@ pub(crate) fn function(
     name: &FunctionName,
     function: &Function,
 ) -> FunctionView {
-    let live = function.aliases.get(&AliasName::live());
+    let live = function.aliases.get(&AliasName::live()).map(Alias::main);
     let newest = function.revisions.iter().map(|r| r.created_ns).max().unwrap_or(0);
     FunctionView {
         tenant: tenant.to_string(),
@@ -151,7 +151,7 @@ pub(crate) fn function(
         public: live.is_some_and(|r| r.manifest.function.public),
         live: live.map(|r| r.id.clone()),
         revisions: function.revisions.len(),
-        aliases: function.aliases.iter().map(|(a, r)| (a.to_string(), r.id.clone())).collect(),
+        aliases: function.aliases.iter().map(|(name, alias)| (name.to_string(), alias.weights())).collect(),
         updated: rfc3339(newest),
     }
 }

@@ -17,6 +17,7 @@ use wasmeter_usage::Outcome;
 const SLOW: &str = "/fn/dev/nn-raw/status?case=slow&rounds=6";
 /// The same, and the guest gets over it.
 const SLOW_AND_CALM: &str = "/fn/dev/nn-raw?case=slow&rounds=6";
+const REASON: &str = "the device worker died 2 times under it";
 const QUICK: &str = "/fn/dev/nn-raw?case=ok";
 
 /// Makes the call and kills the worker in the middle of it.
@@ -68,7 +69,17 @@ async fn a_worker_that_dies_costs_its_callers_nothing() {
     let refused = Done::of(SLOW, &refused);
     let others = works(&host, QUICK).await;
     // Until the operator means it.
-    host.push_tiny("slow").await;
+    let shown = host.operator().get("/api/v1/models/slow").send().await.expect(200).json();
+    let shown = &shown["versions"][0];
+    assert_eq!((&shown["state"], &shown["reason"]), (&"quarantined".into(), &REASON.into()), "{shown}");
+    let lift = "/api/v1/models/slow/versions/1/quarantine";
+    assert_eq!(host.dev().delete(lift).send().await.status, 403);
+    let lifted = host.operator().delete(lift).send().await.expect(200).json();
+    assert_eq!((&lifted["state"], lifted.get("reason")), (&"ready".into(), None), "{lifted}");
+    let again = host.operator().delete(lift).send().await;
+    assert_eq!(again.status, 409, "{}", again.text());
+    assert!(again.message().contains("slow version 1 is not quarantined: it is ready"), "{}", again.text());
+    assert_eq!(host.operator().delete("/api/v1/models/slow/versions/9/quarantine").send().await.status, 404);
     let forgiven = works(&host, "/fn/dev/nn-raw?case=slow&size=64").await;
 
     let books =

@@ -25,10 +25,12 @@ pub(crate) enum ModelsCommand {
     Show(ShowArgs),
     /// Point a label to a version (operator, or --own); a name alone means the label stable
     Label(LabelArgs),
+    /// Lift the quarantine of a version, and load it again (operator, or --own)
+    Lift(VersionArgs),
     /// Say which tenants may use a model (operator)
     Grant(GrantArgs),
     /// Remove a version (operator, or --own)
-    Rm(RemoveArgs),
+    Rm(VersionArgs),
 }
 
 /// Whose models a command is about.
@@ -128,7 +130,7 @@ pub(crate) struct GrantArgs {
 }
 
 #[derive(clap::Args)]
-pub(crate) struct RemoveArgs {
+pub(crate) struct VersionArgs {
     /// The model
     model: ModelName,
     /// Version number
@@ -163,6 +165,8 @@ struct Version {
     public: bool,
     created: String,
     state: String,
+    #[serde(default)]
+    reason: Option<String>,
     signature: Option<Value>,
 }
 
@@ -183,6 +187,12 @@ pub(crate) fn run(command: &ModelsCommand) -> Result<()> {
         }
         ModelsCommand::Label(args) => label(args),
         ModelsCommand::Grant(args) => grant(args),
+        ModelsCommand::Lift(args) => {
+            let (client, path) = args.whose.change()?;
+            client.delete(&format!("{path}/{}/versions/{}/quarantine", args.model, args.version))?;
+            talk(&format!("{} version {} is loaded again", args.model, args.version));
+            Ok(())
+        }
         ModelsCommand::Rm(args) => {
             let (client, path) = args.whose.change()?;
             client.delete(&format!("{path}/{}/versions/{}", args.model, args.version))?;
@@ -343,9 +353,13 @@ fn labels_of(labels: &BTreeMap<String, u32>, version: u32) -> String {
 }
 
 fn show(v: Version, labels: &BTreeMap<String, u32>) -> String {
+    let state = match &v.reason {
+        Some(reason) => harmless(&format!("{}: {reason}", v.state)),
+        None => harmless(&v.state),
+    };
     let mut lines = vec![
         ("model", format!("{} version {}", v.model, v.version)),
-        ("state", harmless(&v.state)),
+        ("state", state),
         ("backend", format!("{} on {}", v.backend, v.devices.join(", "))),
         ("files", format!("{} ({})", v.files.into_keys().collect::<Vec<_>>().join(", "), size(v.size))),
         ("task", harmless(&v.task)),

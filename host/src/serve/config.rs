@@ -84,6 +84,8 @@ pub(crate) struct Engines {
     pub(crate) device_memory: Option<ByteSize>,
     /// Models that a device may hold, by the size of their files; 8 GiB if absent.
     pub(crate) model_memory: Option<ByteSize>,
+    /// Deaths of a device worker under one model version within ten minutes that quarantine the version; 2 if absent.
+    pub(crate) quarantine_after: Option<u32>,
 }
 
 impl Engines {
@@ -210,6 +212,10 @@ impl Config {
             self.engines.model_memory() > 0,
             "engines.model-memory must be more than 0, such as \"4GiB\""
         );
+        ensure!(
+            self.engines.quarantine_after != Some(0),
+            "engines.quarantine-after must be at least 1: the deaths after which a model version is quarantined"
+        );
         self.engines.check_devices()?;
         if let Some(prices) = &self.billing.prices {
             ensure!(prices.is_file(), "billing.prices {} is not a file", prices.display());
@@ -276,6 +282,7 @@ mod tests {
         assert!(error("[engines]\ndevices = [\"cpu:0\", \"cpu:0\"]").contains("twice"));
         assert!(error("[engines]\ndevices = []").contains("empty"));
         assert!(error("[engines]\nmodel-memory = \"0MiB\"").contains("engines.model-memory"));
+        assert!(error("[engines]\nquarantine-after = 0").contains("engines.quarantine-after"));
     }
 
     #[test]

@@ -119,6 +119,9 @@ async fn serve(
     let mut options = wasmeter_inference::Options::new(devices, Arc::new(files.clone()));
     options.model_memory = config.engines.model_memory();
     options.warm_up = true;
+    if let Some(deaths) = config.engines.quarantine_after {
+        options.quarantine_deaths = deaths;
+    }
     let inference = Service::new(options);
     let handle = inference.handle();
     let stop_devices = CancellationToken::new();

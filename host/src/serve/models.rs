@@ -186,6 +186,7 @@ impl Models for DeviceModels {
 
     fn status(&self, tenant: Option<&TenantName>, version: &ModelVersion) -> ModelStatus {
         let key = model_key(tenant, version.model.as_str(), version.version);
+        let mut reason = None;
         let state = match self.handle.state(&key) {
             None | Some(ModelState::Unloaded) => match version.graph() {
                 Some((digest, _)) => match self.spec(key.clone(), &version.card, digest) {
@@ -197,10 +198,26 @@ impl Models for DeviceModels {
             Some(ModelState::Loading) => "loading".to_owned(),
             Some(ModelState::Ready(_)) => "ready".to_owned(),
             Some(ModelState::Evicted) => "evicted".to_owned(),
-            Some(ModelState::Failed(ModelError::Quarantined { .. })) => "quarantined".to_owned(),
+            Some(ModelState::Failed(ModelError::Quarantined { deaths, .. })) => {
+                reason = Some(format!("the device worker died {deaths} times under it"));
+                "quarantined".to_owned()
+            }
             Some(ModelState::Failed(error)) => format!("failed: {error}"),
         };
-        ModelStatus { state, signature: self.handle.signature(&key).map(|s| shown(&s)) }
+        ModelStatus { state, reason, signature: self.handle.signature(&key).map(|s| shown(&s)) }
+    }
+
+    async fn lift(&self, tenant: Option<&TenantName>, version: &ModelVersion) -> Result<(), Error> {
+        let key = model_key(tenant, version.model.as_str(), version.version);
+        if !matches!(self.handle.state(&key), Some(ModelState::Failed(ModelError::Quarantined { .. }))) {
+            let (ModelVersion { model, version: number, .. }, state) =
+                (version, self.status(tenant, version).state);
+            let text = format!("model {model} version {number} is not quarantined: it is {state}");
+            return Err(Error::new(ErrorKind::Conflict, text));
+        }
+        let (digest, _) = version.graph().ok_or_else(Error::internal)?;
+        let spec = self.spec(key, &version.card, digest)?;
+        self.handle.load(spec).await.map(drop).map_err(|error| refusal(&error))
     }
 
     async fn unload(&self, tenant: Option<&TenantName>, model: &ModelName, version: u32) {
@@ -224,7 +241,7 @@ fn refusal(error: &ModelError) -> Error {
         ModelError::Invalid { .. } | ModelError::UnknownDevice { .. } | ModelError::Quarantined { .. } => {
             ErrorKind::Invalid
         }
-        ModelError::EngineMissing(_) => ErrorKind::Unavailable,
+        ModelError::EngineMissing(_) | ModelError::DeviceAway { .. } => ErrorKind::Unavailable,
         ModelError::Overloaded { .. } | ModelError::NoRoom { .. } | ModelError::Draining => {
             ErrorKind::Overloaded
         }

@@ -80,6 +80,8 @@ pub type Signature = serde_json::Value;
 pub struct ModelStatus {
     /// `loading`, `ready`, `evicted`, `quarantined`, or `failed: why`.
     pub state: String,
+    /// Why it is quarantined.
+    pub reason: Option<String>,
     /// Known once it has been loaded.
     pub signature: Option<Signature>,
 }
@@ -102,6 +104,12 @@ pub trait Models: Send + Sync + 'static {
 
     /// How a version of the operator, or of a tenant, is doing.
     fn status(&self, tenant: Option<&TenantName>, version: &ModelVersion) -> ModelStatus;
+
+    /// Lifts the quarantine of a version: its deaths are forgotten, and it is loaded.
+    ///
+    /// # Errors
+    /// 409 for a version that is not quarantined; as [`check`](Self::check) where it cannot be loaded.
+    async fn lift(&self, tenant: Option<&TenantName>, version: &ModelVersion) -> Result<(), Error>;
 
     /// The version is gone from the catalog. Invocations that hold it may go on using it until they end.
     async fn unload(&self, tenant: Option<&TenantName>, model: &ModelName, version: u32);

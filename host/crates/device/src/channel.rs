@@ -80,7 +80,8 @@ impl Channel {
         }
     }
 
-    /// The next packet; the other end's death is `UnexpectedEof`.
+    /// The next packet. The other end's death is `UnexpectedEof`, or `ConnectionReset` if it has not read all that it
+    /// was sent: that is how Linux ends a packet socket (unix(7): unread data).
     pub(crate) fn receive(&mut self) -> io::Result<Packet<'_>> {
         let (len, fds) = self.take(RecvFlags::empty())?.ok_or(io::ErrorKind::WouldBlock)?;
         Ok(Packet { bytes: &self.buffer[..len], fds })
@@ -116,7 +117,6 @@ impl Channel {
                 Ok(message) => break message,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) if flags.contains(RecvFlags::DONTWAIT) => return Ok(None),
-                Err(Errno::CONNRESET) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Err(errno) => return Err(errno.into()),
             }
         };

@@ -143,7 +143,16 @@ pub enum BackendError {
     /// The device does not hold this model: it was never loaded, or the device was restarted.
     #[error("model is not loaded")]
     NotLoaded,
-    /// The device died.
+    /// No worker took the work up: it did not start, may not start yet, or died before it read what it was sent. Not
+    /// the work's fault, which may be tried again.
+    #[error("{message}")]
+    Away {
+        /// Why.
+        message: String,
+        /// Busy time until then; the platform's.
+        busy_ns: u64,
+    },
+    /// The device died over the work.
     #[error("{message}")]
     Lost {
         /// How.
@@ -162,6 +171,7 @@ impl BackendError {
             | BackendError::InvalidInput { busy_ns, .. }
             | BackendError::Engine { busy_ns, .. }
             | BackendError::TooLarge { busy_ns, .. }
+            | BackendError::Away { busy_ns, .. }
             | BackendError::Lost { busy_ns, .. } => *busy_ns,
             BackendError::Source(_) | BackendError::EngineMissing(_) | BackendError::NotLoaded => 0,
         }
@@ -175,6 +185,7 @@ impl BackendError {
             | BackendError::InvalidInput { busy_ns, .. }
             | BackendError::Engine { busy_ns, .. }
             | BackendError::TooLarge { busy_ns, .. }
+            | BackendError::Away { busy_ns, .. }
             | BackendError::Lost { busy_ns, .. } => *busy_ns = busy_ns.saturating_add(earlier_ns),
             BackendError::Source(_) | BackendError::EngineMissing(_) | BackendError::NotLoaded => {}
         }

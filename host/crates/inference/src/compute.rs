@@ -71,6 +71,14 @@ pub enum ComputeError {
         /// How.
         message: String,
     },
+    /// The device did not come back from a death, or may not yet; the compute never ran.
+    #[error("device {device} is away: {message}; try again later")]
+    DeviceAway {
+        /// The device.
+        device: Arc<str>,
+        /// Why.
+        message: String,
+    },
     /// The device died too often under this model version.
     #[error("{0}")]
     Quarantined(ModelError),
@@ -95,6 +103,7 @@ impl ComputeError {
             ComputeError::Deadline { .. } => "deadline",
             ComputeError::EngineMissing(_) => "engine-missing",
             ComputeError::DeviceLost { .. } => "device-lost",
+            ComputeError::DeviceAway { .. } => "device-away",
             ComputeError::Quarantined(_) => "quarantined",
             ComputeError::Engine(_) => "engine",
             ComputeError::TooLarge(_) => "too-large",
@@ -108,6 +117,9 @@ impl ComputeError {
             BackendError::EngineMissing(message) => ComputeError::EngineMissing(message),
             BackendError::Lost { message, .. } => {
                 ComputeError::DeviceLost { device: Arc::clone(device), message }
+            }
+            BackendError::Away { message, .. } => {
+                ComputeError::DeviceAway { device: Arc::clone(device), message }
             }
             BackendError::Engine { message, .. } => ComputeError::Engine(message),
             BackendError::InvalidModel { message, .. } | BackendError::Source(message) => {
@@ -127,6 +139,9 @@ impl From<ModelError> for ComputeError {
             ModelError::Quarantined { .. } => ComputeError::Quarantined(error),
             ModelError::DeviceLost { device, message } => {
                 ComputeError::DeviceLost { device: device.into(), message }
+            }
+            ModelError::DeviceAway { device, message } => {
+                ComputeError::DeviceAway { device: device.into(), message }
             }
             ModelError::Overloaded { device } => ComputeError::Overloaded(device.into()),
             ModelError::NoRoom { .. } => ComputeError::NoRoom(error),

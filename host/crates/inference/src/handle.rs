@@ -185,6 +185,7 @@ impl Handle {
         model: &Arc<Model>,
         deadline: Instant,
     ) -> Result<(Arc<Signature>, Entered), ComputeError> {
+        let mut lost = false;
         loop {
             match model.enter() {
                 Ok(signature) => {
@@ -198,11 +199,14 @@ impl Handle {
             match timeout_at(deadline, loading.wait_for(Option::is_some)).await {
                 Err(_) => return Err(ComputeError::Deadline { charged_ns: 0 }),
                 Ok(Err(_)) => return Err(ComputeError::Draining),
-                Ok(Ok(outcome)) => {
-                    if let Some(Err(error)) = &*outcome {
-                        return Err(error.clone().into());
+                Ok(Ok(outcome)) => match &*outcome {
+                    // A device that died over the load counts against the model; who waits for it gets another try.
+                    Some(Err(ModelError::DeviceLost { .. })) if !lost && !model.is_quarantined() => {
+                        lost = true;
                     }
-                }
+                    Some(Err(error)) => return Err(error.clone().into()),
+                    Some(Ok(_)) | None => {}
+                },
             }
         }
     }

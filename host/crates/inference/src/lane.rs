@@ -15,6 +15,9 @@ use crate::{
     registry::Model,
 };
 
+/// How often work goes to a device that dies before it takes the work up.
+pub(crate) const ATTEMPTS: u32 = 3;
+
 /// When deaths of a device mean that a model version is at fault.
 #[derive(Clone, Copy)]
 pub(crate) struct Quarantine {
@@ -33,7 +36,6 @@ pub(crate) struct Lane {
     pub(crate) loaded: HashSet<ModelKey>,
     /// What it held when it died: loading these again counts as a reload.
     dropped: HashSet<ModelKey>,
-    deaths: HashMap<ModelKey, Vec<Instant>>,
     /// Deaths under batches of several entries.
     pub(crate) batch_deaths: HashMap<ModelKey, Vec<Instant>>,
 }
@@ -55,7 +57,6 @@ impl Lane {
             warm_up,
             loaded: HashSet::new(),
             dropped: HashSet::new(),
-            deaths: HashMap::new(),
             batch_deaths: HashMap::new(),
         }
     }
@@ -126,8 +127,6 @@ impl Lane {
             ModelState::Loading | ModelState::Evicted | ModelState::Failed(_) => {}
         }
         let key = &model.spec.key;
-        // An operator who loads a quarantined version again means it: count anew.
-        self.deaths.remove(key);
         let loaded = self.load(model).map_err(|error| self.model_error(key, error));
         match loaded {
             Ok(signature) => {
@@ -139,7 +138,7 @@ impl Lane {
                 Ok(signature)
             }
             Err(error) => {
-                model.set(ModelState::Failed(error.clone()));
+                model.set_failed(&error);
                 Err(error)
             }
         }
@@ -151,8 +150,19 @@ impl Lane {
         self.dropped.remove(key);
     }
 
-    /// Puts the model onto the device. All of the time is the platform's.
+    /// Puts the model onto the device, if need be with another worker where one died before it read the order. All of
+    /// the time is the platform's.
     fn load(&mut self, model: &Model) -> Result<Signature, BackendError> {
+        for _ in 1..ATTEMPTS {
+            match self.load_once(model) {
+                Err(BackendError::Away { .. }) => {}
+                result => return result,
+            }
+        }
+        self.load_once(model)
+    }
+
+    fn load_once(&mut self, model: &Model) -> Result<Signature, BackendError> {
         let key = &model.spec.key;
         self.loaded.remove(key);
         let file = self.source.open(key).map_err(|error| BackendError::Source(error.to_string()))?;
@@ -168,18 +178,25 @@ impl Lane {
             }
             Err(error) => {
                 self.device.ledger.settle(error.busy_ns(), 0);
-                if let BackendError::Lost { message, .. } = &error {
-                    self.lost(model, message, true);
+                match &error {
+                    BackendError::Lost { message, .. } => self.lost(model, message, true),
+                    BackendError::Away { .. } => self.drop_models(key),
+                    _ => {}
                 }
                 Err(error)
             }
         }
     }
 
-    /// Loads a model that is registered as ready but not on the device (any more).
+    /// Loads a model that is registered as ready but not on the device (any more). If it kills the device, that counts
+    /// against the model, and is tried once more for those who wait: they have done nothing yet.
     pub(crate) fn reload(&mut self, model: &Model, signature: &Signature) -> Result<(), ComputeError> {
         let key = &model.spec.key;
-        match self.load(model) {
+        let mut loaded = self.load(model);
+        if matches!(loaded, Err(BackendError::Lost { .. })) && !model.is_quarantined() {
+            loaded = self.load(model);
+        }
+        match loaded {
             Ok(now) if now == *signature => Ok(()),
             Ok(_) => {
                 self.unload(key);
@@ -214,11 +231,7 @@ impl Lane {
             return;
         }
         tracing::warn!(device, model = %key, message, "device lost");
-        let now = Instant::now();
-        let deaths = self.deaths.entry(key.clone()).or_default();
-        deaths.retain(|death| now.saturating_duration_since(*death) < self.quarantine.window);
-        deaths.push(now);
-        let count = u32::try_from(deaths.len()).unwrap_or(u32::MAX);
+        let count = model.died(self.quarantine.window);
         if count >= self.quarantine.deaths {
             tracing::warn!(device, model = %key, deaths = count, "model quarantined");
             model.set(ModelState::Failed(ModelError::Quarantined { key: key.clone(), deaths: count }));
@@ -230,6 +243,9 @@ impl Lane {
         match error {
             BackendError::Source(message) => ModelError::Source { key, message },
             BackendError::EngineMissing(message) => ModelError::EngineMissing(message),
+            BackendError::Away { message, .. } => {
+                ModelError::DeviceAway { device: self.device.name.to_string(), message }
+            }
             BackendError::Lost { message, .. } => {
                 ModelError::DeviceLost { device: self.device.name.to_string(), message }
             }

@@ -231,7 +231,7 @@ pub enum ModelError {
     EngineMissing(String),
     /// The device's worker died too often under this model.
     #[error(
-        "model {key} is quarantined: the device worker died {deaths} times under it; push it again to try once more"
+        "model {key} is quarantined: the device worker died {deaths} times under it; lift the quarantine to try it again"
     )]
     Quarantined {
         /// The model.
@@ -239,7 +239,15 @@ pub enum ModelError {
         /// Deaths counted.
         deaths: u32,
     },
-    /// The device's worker died, or did not start.
+    /// The device's worker did not start, or may not start yet.
+    #[error("device {device} is away: {message}; try again later")]
+    DeviceAway {
+        /// The device.
+        device: String,
+        /// Why.
+        message: String,
+    },
+    /// The device's worker died over the load.
     #[error("device {device} was lost: {message}")]
     DeviceLost {
         /// The device.

@@ -45,6 +45,9 @@ pub(crate) struct Model {
     /// Who may compute it even after it was removed.
     leases: AtomicUsize,
     retired: AtomicBool,
+    /// When the device died under it. Here and not on the lane, so that the count stays while the model is evicted, and
+    /// goes with it when it is pushed again.
+    deaths: Mutex<Vec<Instant>>,
     history: Mutex<History>,
 }
 
@@ -68,6 +71,7 @@ impl Model {
             running: AtomicUsize::new(0),
             leases: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
+            deaths: Mutex::default(),
             history: Mutex::new(History { last_use: Instant::now(), load_time: Duration::ZERO }),
         }
     }
@@ -82,6 +86,34 @@ impl Model {
         if !matches!(*now, ModelState::Unloaded) {
             *now = state;
         }
+    }
+
+    /// A load failed. What may pass is no failure of the model, and the next compute tries again; and nothing hides a
+    /// quarantine.
+    pub(crate) fn set_failed(&self, error: &ModelError) {
+        if self.is_quarantined() {
+            return;
+        }
+        self.set(match error {
+            ModelError::NoRoom { .. }
+            | ModelError::Overloaded { .. }
+            | ModelError::DeviceLost { .. }
+            | ModelError::DeviceAway { .. } => ModelState::Evicted,
+            error => ModelState::Failed(error.clone()),
+        });
+    }
+
+    /// The device died under the model: how often it did within the window until now.
+    pub(crate) fn died(&self, window: Duration) -> u32 {
+        let now = Instant::now();
+        let mut deaths = self.deaths.lock();
+        deaths.retain(|death| now.saturating_duration_since(*death) < window);
+        deaths.push(now);
+        u32::try_from(deaths.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn is_quarantined(&self) -> bool {
+        matches!(&*self.state.read(), ModelState::Failed(ModelError::Quarantined { .. }))
     }
 
     /// Counts a compute in, so that the model stays where it is; only a model that is on its device takes one.

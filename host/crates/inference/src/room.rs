@@ -64,13 +64,8 @@ impl Handle {
         let (handle, model) = (self.clone(), Arc::clone(model));
         tokio::spawn(async move {
             let result = handle.load_now(&model).await;
-            match &result {
-                Ok(_) => {}
-                // What may pass is no failure of the model: the next compute tries again.
-                Err(ModelError::NoRoom { .. } | ModelError::Overloaded { .. }) => {
-                    model.set(ModelState::Evicted)
-                }
-                Err(error) => model.set(ModelState::Failed(error.clone())),
+            if let Err(error) = &result {
+                model.set_failed(error);
             }
             let _ = done.send(Some(result));
         });

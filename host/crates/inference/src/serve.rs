@@ -7,7 +7,7 @@ use crate::{
     done::{Done, fail},
     entry::{Entry, pad},
     former::Item,
-    lane::Lane,
+    lane::{ATTEMPTS, Lane},
     registry::Model,
     slot::{Part, Running},
 };
@@ -35,18 +35,19 @@ impl Lane {
             return refuse(batch, error);
         }
         let mut waiting = batch;
-        let mut reloaded = false;
+        let mut attempts = 0;
         loop {
+            attempts += 1;
             // A load may have taken longer than a caller wanted to wait.
             let Some(mut flight) = self.take_off(waiting) else { return };
             let result = self.fly(&model, &mut flight);
-            if !matches!(result, Err(BackendError::NotLoaded)) || reloaded {
-                return self.land(&model, &signature, flight, result);
-            }
-            // The device died while it was idle: no run was lost, so the callers need not notice.
-            reloaded = true;
-            waiting = flight.entries;
-            waiting.retain(|entry| entry.slot.back_to_waiting().is_ok());
+            let busy_ns = match &result {
+                Err(BackendError::NotLoaded) if attempts < ATTEMPTS => 0,
+                Err(BackendError::Away { busy_ns, .. }) if attempts < ATTEMPTS => *busy_ns,
+                _ => return self.land(&model, &signature, flight, result),
+            };
+            // The device died before it took the run up, so the callers need not notice.
+            waiting = self.take_back(flight.entries, busy_ns);
             if waiting.is_empty() {
                 return;
             }
@@ -151,7 +152,7 @@ impl Lane {
                 self.batch_lost(model, &entries);
             }
         }
-        if alone || matches!(error, BackendError::NotLoaded) {
+        if alone || matches!(error, BackendError::NotLoaded | BackendError::Away { .. }) {
             if let [entry] = &entries[..] {
                 self.device.queue.correct(entry, busy_ns);
             }
@@ -165,6 +166,13 @@ impl Lane {
         let device = &*self.device.name;
         tracing::debug!(device, model = %model.spec.key, entries = entries.len(), %error, "batch failed, entries run alone");
         self.device.ledger.retried();
+        for entry in self.take_back(entries, busy_ns) {
+            self.serve(vec![entry]);
+        }
+    }
+
+    /// The entries of a run that gave nothing, without those whose callers have left. Books the run.
+    fn take_back(&self, entries: Vec<Entry>, busy_ns: u64) -> Vec<Entry> {
         let mut charged_ns = 0u64;
         let mut again = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -174,9 +182,7 @@ impl Lane {
             }
         }
         self.device.ledger.settle(busy_ns, charged_ns);
-        for entry in again {
-            self.serve(vec![entry]);
-        }
+        again
     }
 
     /// What the run tells about costs.

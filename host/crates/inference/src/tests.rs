@@ -36,6 +36,7 @@ enum Step {
     Ok(u64),
     Fail(u64),
     Lost(u64),
+    Away(u64),
     NotLoaded,
     /// Waits for the test, then does what it says.
     Wait(mpsc::Receiver<Step>),
@@ -117,6 +118,7 @@ impl Backend for Scripted {
             }),
             Step::Fail(busy_ns) => Err(BackendError::Engine { message, busy_ns }),
             Step::Lost(busy_ns) => Err(BackendError::Lost { message, busy_ns }),
+            Step::Away(busy_ns) => Err(BackendError::Away { message, busy_ns }),
             Step::NotLoaded => Err(BackendError::NotLoaded),
             Step::Wait(_) => unreachable!(),
         };
@@ -342,8 +344,9 @@ async fn a_death_in_between_is_repaired_in_silence() {
     bench.next(Step::Ok(9));
     assert_eq!(bench.handle.compute(bench.request()).await.unwrap().charged_ns, 9);
     assert_eq!(bench.account().reloads, 1);
-    bench.next(Step::NotLoaded);
-    bench.next(Step::NotLoaded);
+    for _ in 0..3 {
+        bench.next(Step::NotLoaded);
+    }
     let error = bench.handle.compute(bench.request()).await.unwrap_err();
     assert_eq!(error.code(), "engine");
     bench.stop().await;
@@ -368,6 +371,84 @@ async fn deaths_within_the_window_quarantine() {
     assert_eq!(bench.account().charged_ns, 0);
     bench.script.runs.lock().clear();
     bench.handle.load(spec("m")).await.unwrap();
+    bench.handle.compute(bench.request()).await.unwrap();
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_is_away_is_nobodys_fault() {
+    let bench = Bench::start(|options| options.quarantine_deaths = 1).await;
+    bench.next(Step::Away(30));
+    bench.next(Step::Away(40));
+    bench.next(Step::Ok(9));
+    assert_eq!(bench.handle.compute(bench.request()).await.unwrap().charged_ns, 9);
+    let account = bench.account();
+    assert_eq!((account.losses, account.reloads), (0, 2));
+    assert_eq!((account.charged_ns, account.platform_ns), (9, 30 + 40 + 3 * LOAD_NS));
+    // One that stays away is no reason to wait for ever, and a later call finds it back.
+    for _ in 0..3 {
+        bench.next(Step::Away(0));
+    }
+    let error = bench.handle.compute(bench.request()).await.unwrap_err();
+    assert_eq!(error, ComputeError::DeviceAway { device: "cpu:0".into(), message: "scripted".into() });
+    for away in [2, 3] {
+        bench.next(Step::NotLoaded);
+        let errors = (0..away).map(|_| BackendError::Away { message: "no start".into(), busy_ns: 5 });
+        bench.script.loads.lock().extend(errors);
+        let computed = bench.handle.compute(bench.request()).await;
+        assert_eq!(
+            computed.map(|c| c.charged_ns).map_err(|e| e.code()),
+            [Ok(1), Err("device-away")][away - 2]
+        );
+    }
+    bench.script.runs.lock().clear();
+    bench.handle.compute(bench.request()).await.unwrap();
+    assert_eq!(bench.account().busy_ns(), bench.account().measured_ns);
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_kills_the_device_is_tried_once_more_for_those_who_wait() {
+    let lost = || BackendError::Lost { message: "scripted".into(), busy_ns: 5 };
+    let bench = Bench::start(|options| options.quarantine_deaths = 3).await;
+    bench.next(Step::NotLoaded);
+    bench.script.loads.lock().push_back(lost());
+    bench.handle.compute(bench.request()).await.unwrap();
+    assert_eq!(bench.account().losses, 1);
+    // The same where the model was not on the device at all; and its deaths still count.
+    bench.handle.register(spec("late")).unwrap();
+    let late = || ComputeRequest { model: ModelKey::operator("late", 1), ..bench.request() };
+    bench.script.loads.lock().push_back(lost());
+    bench.handle.compute(late()).await.unwrap();
+    bench.next(Step::NotLoaded);
+    bench.script.loads.lock().extend([lost(), lost()]);
+    assert_eq!(bench.handle.compute(late()).await.unwrap_err().code(), "device-lost");
+    assert_eq!(bench.handle.compute(late()).await.unwrap_err().code(), "quarantined");
+    assert!(matches!(
+        bench.handle.state(&ModelKey::operator("late", 1)),
+        Some(ModelState::Failed(ModelError::Quarantined { deaths: 3, .. }))
+    ));
+    bench.handle.compute(bench.request()).await.unwrap();
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_evicted_model_keeps_its_deaths() {
+    let bench = Bench::start(|_| ()).await;
+    bench.next(Step::Lost(10));
+    assert_eq!(bench.handle.compute(bench.request()).await.unwrap_err().code(), "device-lost");
+    let model = bench.handle.inner.registry.get(&key()).unwrap();
+    assert!(model.evict());
+    bench.handle.compute(bench.request()).await.unwrap();
+    // A load that was lost leaves it evicted, not failed: one death is none too many.
+    assert!(model.evict());
+    bench.script.loads.lock().push_back(BackendError::Lost { message: "scripted".into(), busy_ns: 5 });
+    let error = bench.handle.compute(bench.request()).await.unwrap_err();
+    assert_eq!(error.code(), "device-lost");
+    assert_eq!(bench.handle.compute(bench.request()).await.unwrap_err().code(), "quarantined");
+    bench.handle.load(spec("m")).await.unwrap();
+    bench.next(Step::Lost(10));
+    assert_eq!(bench.handle.compute(bench.request()).await.unwrap_err().code(), "device-lost");
     bench.handle.compute(bench.request()).await.unwrap();
     bench.stop().await;
 }
@@ -426,8 +507,11 @@ enum Kind {
     Ok,
     Fail,
     Lost,
+    Away,
     NotLoaded,
     Left,
+    /// The caller leaves a run that the device then turns out not to have taken up.
+    LeftAway,
 }
 
 fn kinds() -> impl Strategy<Value = Vec<(Kind, u64, u64)>> {
@@ -435,8 +519,10 @@ fn kinds() -> impl Strategy<Value = Vec<(Kind, u64, u64)>> {
         4 => Just(Kind::Ok),
         1 => Just(Kind::Fail),
         1 => Just(Kind::Lost),
+        1 => Just(Kind::Away),
         1 => Just(Kind::NotLoaded),
         2 => Just(Kind::Left),
+        1 => Just(Kind::LeftAway),
     ];
     proptest::collection::vec((kind, 0..1_000_000_000u64, 0..1_000_000_000u64), 1..12)
 }
@@ -460,22 +546,24 @@ proptest! {
                     Kind::Ok => { bench.next(Step::Ok(busy)); owed += busy }
                     Kind::Fail => bench.next(Step::Fail(busy)),
                     Kind::Lost => bench.next(Step::Lost(busy)),
+                    Kind::Away => { bench.next(Step::Away(shown)); bench.next(Step::Ok(busy)); owed += busy }
                     Kind::NotLoaded => { bench.next(Step::NotLoaded); bench.next(Step::Ok(busy)); owed += busy }
-                    Kind::Left => {
+                    Kind::Left | Kind::LeftAway => {
                         let free = bench.block();
                         bench.script.shown_ns.store(shown, Ordering::SeqCst);
                         let task = bench.spawn_running(request).await;
                         task.abort();
                         let before = meter.computes();
                         until(|| meter.computes() > before || task.is_finished()).await;
-                        free.send(Step::Ok(busy)).unwrap();
+                        let away = matches!(kind, Kind::LeftAway);
+                        free.send(if away { Step::Away(busy) } else { Step::Ok(busy) }).unwrap();
                         owed += shown;
                         underestimated += shown.saturating_sub(busy);
                         continue;
                     }
                 }
                 let result = bench.handle.compute(request).await;
-                assert_eq!(result.is_ok(), matches!(kind, Kind::Ok | Kind::NotLoaded));
+                assert_eq!(result.is_ok(), matches!(kind, Kind::Ok | Kind::Away | Kind::NotLoaded));
             }
             // One more, so that the lane is through with all others; its aide may still be booking the last one.
             bench.next(Step::Ok(0));

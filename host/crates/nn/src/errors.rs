@@ -33,9 +33,9 @@ impl NnError {
             }
             // Nothing is wrong with the call or the model.
             ComputeError::Draining => (ErrorCode::Unknown, Some(ErrorKind::Overloaded)),
-            ComputeError::EngineMissing(_) | ComputeError::Quarantined(_) => {
-                (ErrorCode::RuntimeError, Some(ErrorKind::Unavailable))
-            }
+            ComputeError::EngineMissing(_)
+            | ComputeError::Quarantined(_)
+            | ComputeError::DeviceAway { .. } => (ErrorCode::RuntimeError, Some(ErrorKind::Unavailable)),
             ComputeError::DeviceLost { .. } => (ErrorCode::RuntimeError, Some(ErrorKind::DeviceLost)),
         };
         let fault = ours.map(|kind| Fault { kind, message: error.to_string() });

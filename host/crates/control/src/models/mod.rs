@@ -1,6 +1,7 @@
 mod delete;
 mod grants;
 mod labels;
+mod lift;
 mod list;
 mod put;
 mod view;
@@ -18,9 +19,11 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(list::get))
         .routes(routes!(put::put, delete::delete))
         .routes(routes!(labels::set, labels::remove))
+        .routes(routes!(lift::lift))
         .routes(routes!(grants::put))
         .routes(routes!(list::list_own))
         .routes(routes!(list::get_own))
         .routes(routes!(put::put_own, delete::delete_own))
         .routes(routes!(labels::set_own, labels::remove_own))
+        .routes(routes!(lift::lift_own))
 }

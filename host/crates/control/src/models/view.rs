@@ -37,6 +37,9 @@ pub(crate) struct VersionView {
     /// How it is doing on the devices: `loading`, `ready`, `evicted` (loaded again when it is next used),
     /// `quarantined`, or `failed: why`.
     state: String,
+    /// Why it is quarantined; absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     /// Inputs and outputs, once it has been loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
@@ -54,7 +57,7 @@ pub(crate) struct FileView {
 }
 
 pub(crate) fn version(shared: &Shared, owner: Option<&TenantName>, version: &ModelVersion) -> VersionView {
-    let ModelStatus { state, signature } = shared.deps.models.status(owner, version);
+    let ModelStatus { state, reason, signature } = shared.deps.models.status(owner, version);
     let file =
         |(digest, size): &(wasmeter_types::Digest, u64)| FileView { digest: digest.to_string(), size: *size };
     VersionView {
@@ -71,6 +74,7 @@ pub(crate) fn version(shared: &Shared, owner: Option<&TenantName>, version: &Mod
         public: version.card.model.public,
         created: rfc3339(version.created_ns),
         state,
+        reason,
         signature,
     }
 }

@@ -239,7 +239,12 @@ impl Models for Seen {
     }
 
     fn status(&self, _: Option<&TenantName>, version: &ModelVersion) -> ModelStatus {
-        ModelStatus { state: format!("ready {}", version.version), signature: None }
+        ModelStatus { state: format!("ready {}", version.version), reason: None, signature: None }
+    }
+
+    async fn lift(&self, tenant: Option<&TenantName>, version: &ModelVersion) -> Result<(), Error> {
+        let state = self.status(tenant, version).state;
+        Err(Error::new(ErrorKind::Conflict, format!("it is {state}")))
     }
 
     async fn unload(&self, tenant: Option<&TenantName>, model: &ModelName, version: u32) {

@@ -37,6 +37,9 @@ pub struct WorkerBackend {
     idle: Idle,
 }
 
+/// The longest that a lane waits for a worker to be allowed to start.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
 /// When a worker may be started again after deaths.
 struct Restart {
     delay: Duration,
@@ -126,7 +129,7 @@ impl WorkerBackend {
             Err(StartError::Failed(why)) => {
                 self.buried(owner);
                 let busy_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                Err(BackendError::Lost { message: format!("device worker did not start: {why}"), busy_ns })
+                Err(BackendError::Away { message: format!("device worker did not start: {why}"), busy_ns })
             }
         }
     }
@@ -141,22 +144,20 @@ impl WorkerBackend {
         self.restarts.insert(owner.clone(), Restart { delay, not_before });
     }
 
-    /// The lane has nothing else to do meanwhile: only one worker may use the device at a time.
+    /// Waits until the owner's worker may start, or says that it may not yet: other owners' calls wait behind this
+    /// one on the lane.
     fn wait_for_restart(&self, owner: &Owner) -> Result<(), BackendError> {
-        loop {
-            if self.control.is_stopped() {
-                return Err(BackendError::Lost {
-                    message: "the device was shut down".to_owned(),
-                    busy_ns: 0,
-                });
-            }
-            let not_before = self.restarts.get(owner).map(|restart| restart.not_before);
-            let left = not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
-                return Ok(());
-            }
-            thread::sleep(left.min(Duration::from_millis(50)));
+        let not_before = self.restarts.get(owner).map(|restart| restart.not_before);
+        let left = not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+        if left > LONGEST_WAIT {
+            let message = format!("its worker died, and starts again in {} ms", left.as_millis());
+            return Err(BackendError::Away { message, busy_ns: 0 });
         }
+        thread::sleep(left);
+        if self.control.is_stopped() {
+            return Err(BackendError::Away { message: "the device was shut down".to_owned(), busy_ns: 0 });
+        }
+        Ok(())
     }
 }
 
@@ -191,7 +192,7 @@ impl Backend for WorkerBackend {
                 break worker.load(&spec.key, file, size, precision, limit);
             }
         };
-        if matches!(result, Err(BackendError::Lost { .. })) {
+        if matches!(result, Err(BackendError::Lost { .. } | BackendError::Away { .. })) {
             self.buried(owner);
         }
         result
@@ -225,7 +226,7 @@ impl Backend for WorkerBackend {
                     self.restarts.remove(owner);
                 }
             }
-            Err(BackendError::Lost { .. }) => self.buried(owner),
+            Err(BackendError::Lost { .. } | BackendError::Away { .. }) => self.buried(owner),
             Err(_) => {}
         }
         result

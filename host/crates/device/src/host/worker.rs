@@ -80,15 +80,24 @@ pub(super) enum StartError {
 }
 
 /// Why a conversation failed: the worker is dead, or has to die.
-struct Broken(String);
+enum Broken {
+    /// It died before it read the last message, so that what was asked was never begun. Messages are read in their
+    /// order: an earlier one that is unread makes no difference.
+    Unread,
+    /// It died over it.
+    Died,
+    /// It has to die.
+    Strange(String),
+}
 
 impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Self {
-        Broken(match error.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => String::new(),
-            io::ErrorKind::TimedOut => "it took too long".to_owned(),
-            _ => error.to_string(),
-        })
+        match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Broken::Unread,
+            io::ErrorKind::UnexpectedEof => Broken::Died,
+            io::ErrorKind::TimedOut => Broken::Strange("it took too long".to_owned()),
+            _ => Broken::Strange(error.to_string()),
+        }
     }
 }
 
@@ -146,8 +155,8 @@ impl Worker {
             Ok(ToHost::NotReady { engine_missing: false, message }) => {
                 Err(StartError::Failed(printable(&message)))
             }
-            Ok(_) => Err(StartError::Failed(worker.end("it answered out of turn"))),
-            Err(Broken(why)) => Err(StartError::Failed(worker.end(&why))),
+            Ok(_) => Err(StartError::Failed(worker.end(&out_of_turn()))),
+            Err(broken) => Err(StartError::Failed(worker.end(&broken))),
         }
     }
 
@@ -171,11 +180,10 @@ impl Worker {
     }
 
     /// Makes sure that the worker is dead; says how it ended.
-    fn end(&self, why: &str) -> String {
-        if why.is_empty() {
-            self.process.reaped_or_killed()
-        } else {
-            format!("{why} ({})", self.process.end())
+    fn end(&self, why: &Broken) -> String {
+        match why {
+            Broken::Unread | Broken::Died => self.process.reaped_or_killed(),
+            Broken::Strange(why) => format!("{why} ({})", self.process.end()),
         }
     }
 
@@ -224,8 +232,8 @@ impl Worker {
             Ok(ToHost::Refused { model, message }) if model == id => {
                 Err(BackendError::InvalidModel { message: printable(&message), busy_ns: stopwatch.busy_ns() })
             }
-            Ok(_) => Err(self.lost("it answered out of turn", stopwatch)),
-            Err(Broken(why)) => Err(self.lost(&why, stopwatch)),
+            Ok(_) => Err(self.lost(&out_of_turn(), stopwatch)),
+            Err(broken) => Err(self.lost(&broken, stopwatch)),
         }
     }
 
@@ -240,9 +248,13 @@ impl Worker {
         Stopwatch::start(&self.process, self.cores)
     }
 
-    fn lost(&mut self, why: &str, stopwatch: Stopwatch) -> BackendError {
+    fn lost(&mut self, why: &Broken, stopwatch: Stopwatch) -> BackendError {
         let message = format!("device worker died: {}", self.end(why));
-        BackendError::Lost { message, busy_ns: stopwatch.wall_ns() }
+        let busy_ns = stopwatch.wall_ns();
+        match why {
+            Broken::Unread => BackendError::Away { message, busy_ns },
+            Broken::Died | Broken::Strange(_) => BackendError::Lost { message, busy_ns },
+        }
     }
 
     /// Runs a batch: as one where the model's rows are independent, else one entry after the other.
@@ -319,12 +331,6 @@ impl Worker {
         let stopwatch = self.stopwatch();
         control.dispatched(batch.run, &self.process.kill, stopwatch);
         let sent = self.send(&ToWorker::Run { run: batch.run, model: id, inputs }, &[]);
-        if matches!(&sent, Err(Broken(why)) if why.is_empty()) {
-            // Its end of the socket is closed: it died while it was idle, and the run never reached it.
-            self.end("");
-            control.returned(0);
-            return Err(BackendError::NotLoaded);
-        }
         let answer = sent.and_then(|()| {
             let packet = self.channel.receive_with(&mut patience)?;
             message(&packet)
@@ -339,10 +345,10 @@ impl Worker {
                 if placed.iter().map(|placed| placed.dtype).eq(outputs.iter().copied()) {
                     match self.take(&placed) {
                         Some(tensors) => Ok((tensors, bound(busy_ns))),
-                        None => Err(self.lost("it placed an output outside its region", stopwatch)),
+                        None => Err(self.lost(&strange("it placed an output outside its region"), stopwatch)),
                     }
                 } else {
-                    Err(self.lost("its outputs are not the model's", stopwatch))
+                    Err(self.lost(&strange("its outputs are not the model's"), stopwatch))
                 }
             }
             Ok(ToHost::Failed { run, busy_ns, kind, message }) if run == batch.run => {
@@ -353,8 +359,8 @@ impl Worker {
                     Failure::TooLarge => BackendError::TooLarge { message, busy_ns },
                 })
             }
-            Ok(_) => Err(self.lost("it answered out of turn", stopwatch)),
-            Err(Broken(why)) => Err(self.lost(&why, stopwatch)),
+            Ok(_) => Err(self.lost(&out_of_turn(), stopwatch)),
+            Err(broken) => Err(self.lost(&broken, stopwatch)),
         };
         self.doomed = control.returned(match &result {
             Ok((_, busy_ns)) => *busy_ns,
@@ -458,17 +464,25 @@ impl Worker {
         });
         match answer {
             Ok(ToHost::Probed(probes)) => Ok(probes),
-            Ok(_) => Err(self.end("it answered out of turn")),
-            Err(Broken(why)) => Err(self.end(&why)),
+            Ok(_) => Err(self.end(&out_of_turn())),
+            Err(broken) => Err(self.end(&broken)),
         }
     }
 }
 
 fn message(packet: &Packet<'_>) -> Result<ToHost, Broken> {
     if !packet.fds.is_empty() {
-        return Err(Broken("it sent a descriptor".to_owned()));
+        return Err(strange("it sent a descriptor"));
     }
-    ToHost::decode(packet.bytes).map_err(|_| Broken("it sent a malformed message".to_owned()))
+    ToHost::decode(packet.bytes).map_err(|_| strange("it sent a malformed message"))
+}
+
+fn strange(why: &str) -> Broken {
+    Broken::Strange(why.to_owned())
+}
+
+fn out_of_turn() -> Broken {
+    strange("it answered out of turn")
 }
 
 fn unclear(error: io::Error) -> BackendError {

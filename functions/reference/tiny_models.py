@@ -4,6 +4,8 @@ usage: tiny_models.py [--check]      --check also runs them (needs onnxruntime)
 
 identity-<type>   x [batch, columns] -> y, for f16 bf16 f32 f64 u8 i32 i64
 mlp               x f32 [batch, 784] -> y f32 [batch, 10]: 784-64-10 with ReLU, random weights of a fixed seed
+pair              a f32 [batch, 3], b f32 [batch, 2] -> double [batch, 3] = a + a, total [batch, 2] = a W + b; W has small
+                  integers, so that small integers come out exactly, also of an engine that computes in bf16
 slow              size i64 [1], rounds i64 [1] -> mean f32 [1]: `rounds` products of two dense `size` x `size`
                   matrices, one after another; one product is one kernel, which no engine interrupts
 """
@@ -52,6 +54,19 @@ def mlp():
     save("mlp", nodes, [x], [y], initializers)
 
 
+def pair():
+    weight = nh.from_array(np.array([[1, -2], [3, 4], [-5, 6]], np.float32), "w")
+    nodes = [
+        h.make_node("Add", ["a", "a"], ["double"]),
+        h.make_node("MatMul", ["a", "w"], ["product"]),
+        h.make_node("Add", ["product", "b"], ["total"]),
+    ]
+    a, b, double, total = (
+        h.make_tensor_value_info(n, T.FLOAT, ["batch", d]) for n, d in (("a", 3), ("b", 2), ("double", 3), ("total", 2))
+    )
+    save("pair", nodes, [a, b], [double, total], [weight])
+
+
 def slow():
     # The matrix is made from the inputs, so that no optimiser can compute the product at load time. Its elements
     # are 1/size: each product gives the same matrix again, whatever the number of rounds.
@@ -94,6 +109,8 @@ def check():
             assert (run(f"identity-{name}", {"x": x})[0] == x).all(), name
         else:
             ort.InferenceSession(str(OUT / "identity-bf16.onnx"), providers=["CPUExecutionProvider"])
+    double, total = run("pair", {"a": np.array([[1, 2, 3]], np.float32), "b": np.array([[10, 20]], np.float32)})
+    assert double.tolist() == [[2, 4, 6]] and total.tolist() == [[2, 44]], (double, total)
     print("mlp of zeros:", run("mlp", {"x": np.zeros((1, 784), np.float32)})[0].tolist())
     for size in (256, 2048, 3072, 4096):
         start = time.monotonic()
@@ -103,6 +120,6 @@ def check():
 
 if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
-    identities(), mlp(), slow()
+    identities(), mlp(), pair(), slow()
     if "--check" in sys.argv:
         check()

@@ -31,6 +31,29 @@ fn compute(name: &str, dims: &[usize], data: &[f32], outputs: usize) -> Outcome 
     Ok(json!({ "bytes": bytes, "values": output }))
 }
 
+const A: [f32; 6] = [1.0, 2.0, 3.0, -4.0, 0.5, 8.0];
+const B: [f32; 4] = [10.0, 20.0, 30.0, -40.0];
+
+/// Inputs of `pair` one after the other on one context, and all that comes out: bytes by output, and the numbers in
+/// buffers that are larger than needed.
+fn pair(a: &[&[f32]], b: &[&[f32]]) -> Outcome {
+    let graph = model("pair")?;
+    let mut context = graph.init_execution_context().map_err(text)?;
+    let mut told = Vec::new();
+    for (a, b) in a.iter().zip(b) {
+        let rows = a.len() / 3;
+        context.set_input(1, TensorType::F32, &[rows, 2], b).map_err(text)?;
+        context.set_input(0, TensorType::F32, &[rows, 3], a).map_err(text)?;
+        context.compute().map_err(text)?;
+        for output in 0..2 {
+            let mut values = [0f32; 8];
+            let bytes = context.get_output(output, &mut values).map_err(text)?;
+            told.push(json!({ "bytes": bytes, "values": values }));
+        }
+    }
+    Ok(Value::Array(told))
+}
+
 /// Counts until the host says no.
 fn until_refused(mut one: impl FnMut() -> Result<(), wasi_nn::Error>) -> Outcome {
     for count in 0.. {
@@ -90,6 +113,24 @@ pub(crate) fn run(case: &str) -> Outcome {
             let graph = model("mlp")?;
             until_refused(|| graph.init_execution_context().map(drop))
         }
+        "pair" => pair(&[&A[..3]], &[&B[..2]]),
+        "pair-rows" => pair(&[&A], &[&B]),
+        // The second compute has other sizes.
+        "pair-again" => pair(&[&A[..3], &A], &[&B[..2], &B]),
+        "pair-wrong-type" => {
+            let graph = model("pair")?;
+            let mut context = graph.init_execution_context().map_err(text)?;
+            context.set_input(0, TensorType::I64, &[1, 3], [1i64, 2, 3]).map_err(text)?;
+            context.set_input(1, TensorType::F32, &[1, 2], &B[..2]).map_err(text)?;
+            context.compute().map(|()| Value::Null).map_err(text)
+        }
+        "pair-unknown-input" => {
+            let graph = model("pair")?;
+            let mut context = graph.init_execution_context().map_err(text)?;
+            context.set_input(2, TensorType::F32, &[1, 2], &B[..2]).map_err(text)?;
+            context.compute().map(|()| Value::Null).map_err(text)
+        }
+        "load-ir" => load(GraphEncoding::Openvino, ExecutionTarget::CPU),
         case => raw::run(case).ok_or_else(|| format!("no case {case:?}"))?,
     }
 }

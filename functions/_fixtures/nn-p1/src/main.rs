@@ -8,6 +8,9 @@
 //! | `load`, `load-tensorflow`, `load-tpu`, `load-auto` | `load` with bytes |
 //! | `by-name` | a model that nobody has |
 //! | `wrong-shape`, `no-input`, `no-output`, `not-computed`, `small-buffer` | wrong uses |
+//! | `pair`, `pair-rows`, `pair-again` | two inputs and two outputs; two rows; two computes on one context |
+//! | `pair-wrong-type`, `pair-unknown-input` | I64 where f32 is due, a third input of two |
+//! | `load-ir` | `load` with one part that says it is OpenVINO's |
 //! | `graphs`, `contexts` | as many as it gets |
 //! | `raw-*` | calls with bad handles, numbers and pointers, see `raw.rs` |
 //! | `env` | the environment as JSON |

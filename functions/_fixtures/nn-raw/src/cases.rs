@@ -5,6 +5,7 @@ use wasmeter_guest::raw::wasi::nn::graph::{ExecutionTarget, GraphEncoding, load}
 use wasmeter_guest::raw::wasi::nn::tensor::{Tensor, TensorType};
 use wasmeter_guest::{Error, Request, Result};
 
+use crate::pair;
 use crate::step::{Outcome, at, compute, describe};
 
 /// The request's parameters.
@@ -59,9 +60,12 @@ pub(crate) fn run(case: &str, query: &Query<'_>) -> Result<Option<Outcome>> {
             on_mlp(inputs)
         }
         "by-name" => compute(&model("nobody-has-this"), Vec::new()).map(|outputs| describe(&outputs)),
-        "load" => load(&[vec![0; 16]], GraphEncoding::Onnx, ExecutionTarget::Cpu)
-            .map(|_| Value::Null)
-            .map_err(at("load")),
+        "load" => loaded(1, GraphEncoding::Onnx, ExecutionTarget::Cpu),
+        "load-ir" => loaded(2, GraphEncoding::Openvino, ExecutionTarget::Cpu),
+        "load-nothing" => loaded(0, GraphEncoding::Openvino, ExecutionTarget::Cpu),
+        "load-tpu" => loaded(2, GraphEncoding::Openvino, ExecutionTarget::Tpu),
+        "load-tensorflow" => loaded(1, GraphEncoding::Tensorflow, ExecutionTarget::Cpu),
+        "load-auto" => loaded(1, GraphEncoding::Autodetect, ExecutionTarget::Cpu),
         "echo" => echo(&model("identity-f32"), query.req)?,
         "huge" => {
             let elements = query.number("bytes", 64 << 20)? / 4;
@@ -83,8 +87,17 @@ pub(crate) fn run(case: &str, query: &Query<'_>) -> Result<Option<Outcome>> {
             Ok(json!({ "tensors": kept.len() }))
         }
         "all-types" => all_types(),
-        _ => return Ok(None),
+        "ramp" => {
+            let ramp: Vec<u8> = (0..784u16).flat_map(|i| (f32::from(i) / 784.0).to_le_bytes()).collect();
+            on_mlp(vec![("x".to_owned(), Tensor::new(&[1, 784], TensorType::Fp32, &ramp))])
+        }
+        case => return Ok(pair::run(case)),
     }))
+}
+
+/// `load` with so many parts that are no model.
+fn loaded(parts: usize, encoding: GraphEncoding, target: ExecutionTarget) -> Outcome {
+    load(&vec![vec![0; 16]; parts], encoding, target).map(|_| Value::Null).map_err(at("load"))
 }
 
 /// The body's numbers through an identity model.

@@ -22,10 +22,21 @@
 //! | `overflow` | `mlp` | dimensions whose product does not fit in 64 bits |
 //! | `huge` | `identity-f32` | really so many `?bytes=` of data (default 64 MiB) |
 //! | `many-tensors` | none | makes `?count=` tensors (default 100,000) and keeps them |
+//! | `ramp` | `mlp` | one row of 0/784, 1/784, ... |
+//! | `pair` | `pair` | one row for each of the two inputs |
+//! | `pair-rows` | `pair` | two rows |
+//! | `pair-turned` | `pair` | the inputs in the other order |
+//! | `pair-index` | `pair` | the inputs called `0` and `1` |
+//! | `pair-missing` | `pair` | one input only |
+//! | `pair-crossed`, `pair-uneven` | `pair` | each input in the other's place, two rows and one |
+//! | `pair-again`, `pair-contexts` | `pair` | three computes on one context, on two contexts |
+//! | `pair-after-error` | `pair` | a compute after one that failed, on the same context |
 //! | `load` | none | `load` with bytes that are no model |
+//! | `load-ir`, `load-nothing`, `load-tpu`, `load-tensorflow`, `load-auto` | none | two parts, none, other targets and encodings |
 //! | `by-name` | `nobody-has-this` | a name that does not exist |
 
 mod cases;
+mod pair;
 mod step;
 
 use serde_json::{Value, json};

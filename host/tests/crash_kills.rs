@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(11);
 
 /// Calls, and the time between kills.
 fn size() -> (usize, Duration) {
-    let text = env::var("WASMETER_KILLS").unwrap_or_else(|_| "1500,120".to_owned());
+    let text = env::var("WASMETER_KILLS").unwrap_or_else(|_| "1500,200".to_owned());
     let (calls, every) = text.split_once(',').expect("WASMETER_KILLS=calls,every-ms");
     (calls.parse().unwrap(), Duration::from_millis(every.parse().unwrap()))
 }

@@ -56,7 +56,7 @@ pub(crate) enum Command {
     /// List, show and remove functions
     #[command(subcommand)]
     Functions(functions::FunctionsCommand),
-    /// Push, list, show, label, grant and remove models
+    /// Push, list, show, label, grant, measure and remove models
     #[command(subcommand)]
     Models(models::ModelsCommand),
     /// List, create and remove tenants (operator)

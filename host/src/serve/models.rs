@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::json;
 use wasmeter_catalog::{Catalog, FileRef, ModelVersion};
-use wasmeter_control::{Candidate, ModelStatus, Models};
+use wasmeter_control::{Bench, BenchReport, Candidate, ModelStatus, Models};
 use wasmeter_inference::{
     BatchingOptions, Engine, Handle, ModelError, ModelKey, ModelSource, ModelSpec, ModelState, Pad, Port,
     Precision, Signature,
@@ -20,6 +20,7 @@ use wasmeter_types::{
 };
 
 use super::adapters::model_key;
+use super::bench;
 
 /// Model files for the devices: those of the catalog, and those of candidates that are being checked.
 #[derive(Clone)]
@@ -250,6 +251,16 @@ impl Models for DeviceModels {
             Some(ModelState::Failed(error)) => format!("failed: {error}"),
         };
         ModelStatus { state, signature: self.handle.signature(&key).map(|s| shown(&s)) }
+    }
+
+    async fn bench(
+        &self,
+        tenant: Option<&TenantName>,
+        version: &ModelVersion,
+        asked: &Bench,
+    ) -> Result<BenchReport, Error> {
+        let key = model_key(tenant, version.model.as_str(), version.version);
+        bench::bench(&self.handle, key, asked).await
     }
 
     async fn unload(&self, tenant: Option<&TenantName>, model: &ModelName, version: u32) {

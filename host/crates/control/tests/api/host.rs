@@ -15,7 +15,8 @@ use wasmeter_catalog::{
     BlobError, BlobKey, BlobStore, Catalog, Event, EventLog, LogError, ModelVersion, Revision,
 };
 use wasmeter_control::{
-    Candidate, Checked, Deployer, Deps, Ledger, LogLine, LogStream, Logs, ModelStatus, Models, Signature,
+    Bench, BenchReport, Candidate, Checked, Deployer, Deps, Ledger, LogLine, LogStream, Logs, ModelStatus,
+    Models, Signature,
 };
 use wasmeter_types::{Error, ErrorKind, FunctionName, ModelName, TenantName};
 use wasmeter_usage::wire::{Call, Reply};
@@ -240,6 +241,10 @@ impl Models for Seen {
 
     fn status(&self, _: Option<&TenantName>, version: &ModelVersion) -> ModelStatus {
         ModelStatus { state: format!("ready {}", version.version), signature: None }
+    }
+
+    async fn bench(&self, _: Option<&TenantName>, _: &ModelVersion, _: &Bench) -> Result<BenchReport, Error> {
+        Err(Error::new(ErrorKind::Unavailable, "no device is here"))
     }
 
     async fn unload(&self, tenant: Option<&TenantName>, model: &ModelName, version: u32) {

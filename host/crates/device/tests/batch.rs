@@ -92,7 +92,8 @@ fn mlp_answers_alike_in_every_batch() {
 
 #[test]
 fn magika_answers_alike_in_every_batch() {
-    alike("magika", 8, &Tolerance { onnx: 0., openvino: 0. }, |seed| {
+    // Seen on x86-64 with AVX-512: 2.6e-7.
+    alike("magika", 8, &Tolerance { onnx: 1e-6, openvino: 0. }, |seed| {
         let bytes: Vec<u8> = (0..2048usize)
             .flat_map(|i| u32::try_from((i * (seed + 3) * 7) % 257).unwrap().to_le_bytes())
             .collect();

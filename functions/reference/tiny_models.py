@@ -1,11 +1,13 @@
 """Makes the tiny ONNX models of the tests: functions/_fixtures/models/<name>.onnx. Same bytes at each run.
 
-usage: tiny_models.py [--check]      --check also runs them (needs onnxruntime)
+usage: tiny_models.py [--check] [--ir]      --check also runs them (needs onnxruntime), --ir also makes tiny.xml and
+                                            tiny.bin, tiny as OpenVINO's IR (needs openvino 2026.4.1)
 
 identity-<type>   x [batch, columns] -> y, for f16 bf16 f32 f64 u8 i32 i64
 mlp               x f32 [batch, 784] -> y f32 [batch, 10]: 784-64-10 with ReLU, random weights of a fixed seed
 pair              a f32 [batch, 3], b f32 [batch, 2] -> double [batch, 3] = a + a, total [batch, 2] = a W + b; W has small
                   integers, so that small integers come out exactly, also of an engine that computes in bf16
+tiny              x f32 [batch, 8] -> y f32 [batch, 4]: 8-16-4 with ReLU and softmax, random weights of a fixed seed
 slow              size i64 [1], rounds i64 [1] -> mean f32 [1]: `rounds` products of two dense `size` x `size`
                   matrices, one after another; one product is one kernel, which no engine interrupts
 """
@@ -67,6 +69,27 @@ def pair():
     save("pair", nodes, [a, b], [double, total], [weight])
 
 
+def tiny():
+    rng = np.random.default_rng(8)
+    weight = lambda *shape: rng.standard_normal(shape).astype(np.float32)
+    initializers = [nh.from_array(w, n) for n, w in (("w1", weight(8, 16)), ("b1", weight(16)), ("w2", weight(16, 4)))]
+    nodes = [
+        h.make_node("Gemm", ["x", "w1", "b1"], ["h1"]),
+        h.make_node("Relu", ["h1"], ["h2"]),
+        h.make_node("MatMul", ["h2", "w2"], ["h3"]),
+        h.make_node("Softmax", ["h3"], ["y"], axis=-1),
+    ]
+    x, y = (h.make_tensor_value_info(n, T.FLOAT, ["batch", d]) for n, d in (("x", 8), ("y", 4)))
+    save("tiny", nodes, [x], [y], initializers)
+
+
+def ir():
+    import openvino
+
+    model = openvino.convert_model(OUT / "tiny.onnx")
+    openvino.save_model(model, OUT / "tiny.xml", compress_to_fp16=False)
+
+
 def slow():
     # The matrix is made from the inputs, so that no optimiser can compute the product at load time. Its elements
     # are 1/size: each product gives the same matrix again, whatever the number of rounds.
@@ -120,6 +143,8 @@ def check():
 
 if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
-    identities(), mlp(), pair(), slow()
+    identities(), mlp(), pair(), tiny(), slow()
+    if "--ir" in sys.argv:
+        ir()
     if "--check" in sys.argv:
         check()

@@ -60,7 +60,7 @@ pub(crate) enum Command {
     /// Point aliases to revisions, with weights
     #[command(subcommand)]
     Alias(alias::AliasCommand),
-    /// Push, list, show, label, grant and remove models
+    /// Push, list, show, label, grant, measure and remove models
     #[command(subcommand)]
     Models(models::ModelsCommand),
     /// List, create and remove tenants (operator)

@@ -1,3 +1,5 @@
+mod bench;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ pub(crate) enum ModelsCommand {
     Lift(VersionArgs),
     /// Say which tenants may use a model (operator)
     Grant(GrantArgs),
+    /// Measure batches of a model on its device and say what its card should have (operator, or --own)
+    Bench(bench::BenchArgs),
     /// Remove a version (operator, or --own)
     Rm(VersionArgs),
 }
@@ -193,6 +197,7 @@ pub(crate) fn run(command: &ModelsCommand) -> Result<()> {
             talk(&format!("{} version {} is loaded again", args.model, args.version));
             Ok(())
         }
+        ModelsCommand::Bench(args) => bench::bench(args),
         ModelsCommand::Rm(args) => {
             let (client, path) = args.whose.change()?;
             client.delete(&format!("{path}/{}/versions/{}", args.model, args.version))?;

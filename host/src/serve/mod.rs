@@ -1,6 +1,7 @@
 //! `wasmeter serve`: puts the crates together, runs them, and takes them down in order.
 
 mod adapters;
+mod bench;
 mod billing;
 mod config;
 mod models;

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::Arc;
@@ -8,24 +8,93 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::json;
-use wasmeter_catalog::{Catalog, ModelVersion};
-use wasmeter_control::{Candidate, ModelStatus, Models};
+use wasmeter_catalog::{Catalog, FileRef, ModelVersion};
+use wasmeter_control::{Bench, BenchReport, Candidate, ModelStatus, Models};
 use wasmeter_inference::{
     BatchingOptions, Engine, Handle, ModelError, ModelKey, ModelSource, ModelSpec, ModelState, Pad, Port,
     Precision, Signature,
 };
-use wasmeter_store::StoredModels;
+use wasmeter_store::{StoredModels, ir_bundle, open_ir};
 use wasmeter_types::{
     BatchingSection, Digest, Error, ErrorKind, ModelCard, ModelName, PadSection, TenantName,
 };
 
 use super::adapters::model_key;
+use super::bench;
 
 /// Model files for the devices: those of the catalog, and those of candidates that are being checked.
 #[derive(Clone)]
 pub(crate) struct Files {
     stored: Arc<StoredModels>,
-    candidates: Arc<Mutex<HashMap<ModelKey, Bytes>>>,
+    candidates: Arc<Mutex<HashMap<ModelKey, Content>>>,
+}
+
+/// What a device loads of a version that is not stored yet.
+#[derive(Clone)]
+struct Content {
+    graph: Bytes,
+    /// Of an OpenVINO IR.
+    weights: Option<Bytes>,
+}
+
+impl Content {
+    fn of(card: &ModelCard, files: &BTreeMap<String, Bytes>) -> Result<Self, Error> {
+        let file = |index: usize| card.model.files.get(index).and_then(|name| files.get(name)).cloned();
+        let refuse = |message: &str| Error::new(ErrorKind::Invalid, message);
+        let graph =
+            file(0).ok_or_else(|| refuse("model.files names no graph file, or it was not uploaded"))?;
+        if graph.is_empty() {
+            return Err(refuse("the model's graph file is empty: send the file itself"));
+        }
+        let weights = match card.model.is_ir() {
+            false => None,
+            true => Some(file(1).ok_or_else(|| refuse("the weights of the OpenVINO IR were not uploaded"))?),
+        };
+        Ok(Self { graph, weights })
+    }
+
+    fn refs(&self) -> Loadable {
+        let file = |bytes: &Bytes| (Digest::of(bytes), bytes.len() as u64);
+        Loadable { graph: file(&self.graph), weights: self.weights.as_ref().map(file) }
+    }
+
+    fn open(&self) -> io::Result<File> {
+        if let (Some(weights), Loadable { graph, weights: Some(stored) }) = (&self.weights, self.refs()) {
+            return open_ir(&ir_bundle(graph, stored), &self.graph[..], &weights[..]);
+        }
+        let mut file = File::from(memfd_create("candidate", MemfdFlags::CLOEXEC)?);
+        file.write_all(&self.graph)?;
+        file.seek(SeekFrom::Start(0))?;
+        Ok(file)
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.graph.len() + self.weights.as_ref().map_or(0, Bytes::len)) as u64
+    }
+}
+
+/// The files that a device loads as one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Loadable {
+    graph: FileRef,
+    /// Of an OpenVINO IR.
+    weights: Option<FileRef>,
+}
+
+impl Loadable {
+    fn of(version: &ModelVersion) -> Option<Self> {
+        let weights = version.weights();
+        let whole = weights.is_some() || !version.card.model.is_ir();
+        version.graph().filter(|_| whole).map(|graph| Self { graph, weights })
+    }
+
+    /// What the device checks the bytes against.
+    fn sha256(&self) -> [u8; 32] {
+        match self.weights {
+            None => self.graph.0.bytes(),
+            Some(weights) => Digest::of(&ir_bundle(self.graph, weights).head()).bytes(),
+        }
+    }
 }
 
 impl Files {
@@ -37,15 +106,11 @@ impl Files {
 impl ModelSource for Files {
     fn open(&self, key: &ModelKey) -> io::Result<File> {
         let candidate = self.candidates.lock().get(key).cloned();
-        let Some(bytes) = candidate else { return self.stored.open(key) };
-        let mut file = File::from(memfd_create("candidate", MemfdFlags::CLOEXEC)?);
-        file.write_all(&bytes)?;
-        file.seek(SeekFrom::Start(0))?;
-        Ok(file)
+        candidate.map_or_else(|| self.stored.open(key), |candidate| candidate.open())
     }
 
     fn size(&self, key: &ModelKey) -> Option<u64> {
-        let candidate = self.candidates.lock().get(key).map(|bytes| bytes.len() as u64);
+        let candidate = self.candidates.lock().get(key).map(Content::bytes);
         candidate.or_else(|| self.stored.size(key))
     }
 }
@@ -89,21 +154,15 @@ impl DeviceModels {
     }
 
     fn stored_spec(&self, tenant: Option<&TenantName>, version: &ModelVersion) -> Option<ModelSpec> {
-        let (digest, _) = version.graph()?;
+        let files = Loadable::of(version)?;
         let key = model_key(tenant, version.model.as_str(), version.version);
-        self.spec(key, &version.card, digest)
+        self.spec(key, &version.card, &files)
             .inspect_err(|error| tracing::warn!(model = %version.model, version = version.version, %error, "model not loaded"))
             .ok()
     }
 
     /// The first device of the card that this host has: none is an error, never another device.
-    fn spec(&self, key: ModelKey, card: &ModelCard, digest: Digest) -> Result<ModelSpec, Error> {
-        if card.model.is_ir() {
-            // A version's hash is that of one file, and an IR is two: the devices can run them, the catalog cannot
-            // vouch for them yet.
-            let text = "an OpenVINO IR cannot be pushed: push the ONNX file with backend = \"openvino\"";
-            return Err(Error::new(ErrorKind::Invalid, text));
-        }
+    fn spec(&self, key: ModelKey, card: &ModelCard, files: &Loadable) -> Result<ModelSpec, Error> {
         let here: Vec<_> = self.handle.status().devices.into_iter().map(|d| d.name).collect();
         let wanted = &card.model.devices;
         let device = wanted.iter().find(|w| here.iter().any(|h| **h == ***w)).ok_or_else(|| {
@@ -113,12 +172,11 @@ impl DeviceModels {
             );
             Error::new(ErrorKind::Invalid, text)
         })?;
-        let mut sha256 = [0; 32];
-        hex::decode_to_slice(digest.to_string(), &mut sha256).map_err(|_| Error::internal())?;
         let BatchingSection { max_batch, max_queue_delay, pad } = card.batching.clone();
         let pad = pad.map(|PadSection { dimension, to }| Pad { dimension, to });
         let batching = BatchingOptions { max_batch, max_queue_delay: max_queue_delay.0, pad };
-        Ok(ModelSpec { key, device: device.clone(), engine: engine(card), sha256, batching })
+        let (device, engine, sha256) = (device.clone(), engine(card), files.sha256());
+        Ok(ModelSpec { key, device, engine, sha256, batching })
     }
 
     /// Whether the catalog has this version.
@@ -143,30 +201,22 @@ fn engine(card: &ModelCard) -> Engine {
 impl Models for DeviceModels {
     async fn check(&self, candidate: &Candidate) -> Result<serde_json::Value, Error> {
         let Candidate { tenant, model, version, card, files } = candidate;
-        let graph = card.model.files.first().and_then(|name| files.get(name)).ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, "model.files names no graph file, or it was not uploaded")
-        })?;
-        if graph.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                "the model's graph file is empty: send the file itself",
-            ));
-        }
-        let digest = Digest::of(graph);
+        let content = Content::of(card, files)?;
+        let files = content.refs();
         let conflict =
             |what: &str| Error::new(ErrorKind::Conflict, format!("model {model} version {version} {what}"));
         // The same version is loaded already or failed already; other content must not take its place.
-        if self.is_stored(candidate).is_some_and(|known| known.graph().map(|(d, _)| d) != Some(digest)) {
+        if self.is_stored(candidate).is_some_and(|known| Loadable::of(&known) != Some(files)) {
             return Err(conflict("exists with other content: push the next number"));
         }
         let key = model_key(tenant.as_ref(), model.as_str(), *version);
-        let spec = self.spec(key.clone(), card, digest)?;
+        let spec = self.spec(key.clone(), card, &files)?;
         {
             let mut candidates = self.files.candidates.lock();
             if candidates.contains_key(&key) {
                 return Err(conflict("is being pushed already: wait for it"));
             }
-            candidates.insert(key.clone(), graph.clone());
+            candidates.insert(key.clone(), content);
         }
         // Dropped with this future too, should the pusher leave.
         let staged = Staged { files: &self.files, key: &key };
@@ -188,8 +238,8 @@ impl Models for DeviceModels {
         let key = model_key(tenant, version.model.as_str(), version.version);
         let mut reason = None;
         let state = match self.handle.state(&key) {
-            None | Some(ModelState::Unloaded) => match version.graph() {
-                Some((digest, _)) => match self.spec(key.clone(), &version.card, digest) {
+            None | Some(ModelState::Unloaded) => match Loadable::of(version) {
+                Some(files) => match self.spec(key.clone(), &version.card, &files) {
                     Ok(_) => "not loaded".to_owned(),
                     Err(error) => format!("failed: {}", error.message),
                 },
@@ -218,6 +268,16 @@ impl Models for DeviceModels {
         let (digest, _) = version.graph().ok_or_else(Error::internal)?;
         let spec = self.spec(key, &version.card, digest)?;
         self.handle.load(spec).await.map(drop).map_err(|error| refusal(&error))
+    }
+
+    async fn bench(
+        &self,
+        tenant: Option<&TenantName>,
+        version: &ModelVersion,
+        asked: &Bench,
+    ) -> Result<BenchReport, Error> {
+        let key = model_key(tenant, version.model.as_str(), version.version);
+        bench::bench(&self.handle, key, asked).await
     }
 
     async fn unload(&self, tenant: Option<&TenantName>, model: &ModelName, version: u32) {

@@ -26,15 +26,24 @@ impl ModelVersion {
     /// The file that the engine loads.
     #[must_use]
     pub fn graph(&self) -> Option<FileRef> {
-        self.card.model.files.first().and_then(|name| self.files.get(name)).copied()
+        self.file(0)
+    }
+
+    /// The second file of an OpenVINO IR; none of other models.
+    #[must_use]
+    pub fn weights(&self) -> Option<FileRef> {
+        if self.card.model.is_ir() { self.file(1) } else { None }
     }
 
     /// Bytes of what the engine loads: the graph, and the weights of an OpenVINO IR.
     #[must_use]
     pub fn graph_bytes(&self) -> u64 {
-        let files = if self.card.model.is_ir() { 2 } else { 1 };
-        let sizes = self.card.model.files.iter().take(files).filter_map(|name| self.files.get(name));
-        sizes.map(|(_, size)| size).sum()
+        self.graph().into_iter().chain(self.weights()).map(|(_, size)| size).sum()
+    }
+
+    /// The card's file of this number.
+    fn file(&self, index: usize) -> Option<FileRef> {
+        self.card.model.files.get(index).and_then(|name| self.files.get(name)).copied()
     }
 }
 

@@ -12,6 +12,7 @@ use wasmeter_usage::PriceSheet;
 use wasmeter_usage::wire::{Call, Reply};
 
 use crate::clock::rfc3339;
+use crate::models::{Bench, BenchReport};
 
 /// What the control API works with.
 #[derive(Clone)]
@@ -110,6 +111,16 @@ pub trait Models: Send + Sync + 'static {
     /// # Errors
     /// 409 for a version that is not quarantined; as [`check`](Self::check) where it cannot be loaded.
     async fn lift(&self, tenant: Option<&TenantName>, version: &ModelVersion) -> Result<(), Error>;
+    /// Measures what batches of a version cost on its device; nobody is charged. Ends when the future is dropped.
+    ///
+    /// # Errors
+    /// 422 where the model does not take what was made up for it, 503 where its device has no time or no engine.
+    async fn bench(
+        &self,
+        tenant: Option<&TenantName>,
+        version: &ModelVersion,
+        asked: &Bench,
+    ) -> Result<BenchReport, Error>;
 
     /// The version is gone from the catalog. Invocations that hold it may go on using it until they end.
     async fn unload(&self, tenant: Option<&TenantName>, model: &ModelName, version: u32);

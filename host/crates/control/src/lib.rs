@@ -23,5 +23,5 @@ pub use deps::{
     Candidate, Checked, Deployer, Deps, Ledger, LogLine, LogStream, Logs, ModelStatus, Models, Signature,
 };
 pub use functions::MAX_COMPONENT;
-pub use models::MAX_MODEL;
+pub use models::{Bench, BenchReport, BenchStep, MAX_MODEL, Recommended, Spread};
 pub use router::router;

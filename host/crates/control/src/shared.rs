@@ -15,6 +15,8 @@ const MODEL_UPLOADS: usize = 1;
 const TENANT_MODEL_UPLOADS: usize = 2;
 /// Logs that are followed at one time.
 const FOLLOWERS: usize = 64;
+/// Models that are measured at one time: two would measure each other.
+const BENCHES: usize = 1;
 
 /// The state of all handlers. Cheap to clone.
 #[derive(Clone)]
@@ -29,6 +31,7 @@ pub(crate) struct Inner {
     model_uploads: Arc<Semaphore>,
     tenant_model_uploads: Arc<Semaphore>,
     followers: Arc<Semaphore>,
+    benches: Arc<Semaphore>,
 }
 
 impl Deref for Shared {
@@ -48,6 +51,7 @@ impl Shared {
             model_uploads: Arc::new(Semaphore::new(MODEL_UPLOADS)),
             tenant_model_uploads: Arc::new(Semaphore::new(TENANT_MODEL_UPLOADS)),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
+            benches: Arc::new(Semaphore::new(BENCHES)),
         }))
     }
 
@@ -64,6 +68,10 @@ impl Shared {
 
     pub(crate) fn follower(&self) -> Answer<OwnedSemaphorePermit> {
         take(&self.followers, "followed logs")
+    }
+
+    pub(crate) fn bench(&self) -> Answer<OwnedSemaphorePermit> {
+        take(&self.benches, "models that are measured")
     }
 }
 

@@ -9,7 +9,6 @@
 //! the processor clock of another process, and for OpenVINO's C interface and the parts of ONNX
 //! Runtime's that `ort` wraps only for its own element types. Each use says why it is sound.
 
-mod bundle;
 mod channel;
 mod clock;
 mod doctor;
@@ -22,7 +21,6 @@ mod target;
 mod wire;
 mod worker;
 
-pub use bundle::bundle_ir;
 pub use doctor::{Finding, Health, doctor};
 pub use find::{EngineMissing, ONNXRUNTIME_FILE, OPENVINO_FILE, find_onnxruntime, find_openvino};
 pub use host::{WorkerBackend, WorkerOptions};

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{as_f32, backend, f32s, i64s, key, load};
+use common::{as_f32, backend, f32s, i64s, key, load, load_openvino, openvino};
 use wasmeter_device::WorkerBackend;
 use wasmeter_inference::{Backend, Batch, BatchEntry, Batching, DType, Tensor};
 
@@ -16,30 +16,52 @@ fn batch(backend: &mut WorkerBackend, name: &str, entries: &[Vec<Tensor>]) -> Ve
     backend.run(Batch { run: 1, model: &key(name), entries: &entries }).unwrap().entries
 }
 
-/// The largest difference between answers alone and in batches of all sizes up to `most`, relative to the largest value.
-fn difference(name: &str, most: usize, entry: impl Fn(usize) -> Vec<Tensor>) -> f32 {
-    let mut backend = backend();
-    assert_eq!(load(&mut backend, name).unwrap().batching, Batching::Rows, "{name}");
+/// The largest difference of an answer in any batch from the answer alone, relative to the largest value of the answer.
+/// An engine may choose other matrix kernels for other numbers of rows, and these add in another order; 0 is bit for bit.
+struct Tolerance {
+    onnx: f32,
+    openvino: f32,
+}
+
+/// Answers alone against answers in batches of all sizes up to `most`, by both engines.
+fn alike(name: &str, most: usize, tolerance: &Tolerance, entry: impl Fn(usize) -> Vec<Tensor>) {
+    let (mut onnx, mut vino) = (backend(), openvino());
+    assert_eq!(load(&mut onnx, name).unwrap().batching, Batching::Rows, "{name}");
+    assert_eq!(load_openvino(&mut vino, name).unwrap().batching, Batching::Rows, "{name}");
     let entries: Vec<Vec<Tensor>> = (0..most).map(entry).collect();
+    for (engine, mut backend, tolerance) in
+        [("onnx", onnx, tolerance.onnx), ("openvino", vino, tolerance.openvino)]
+    {
+        let worst = difference(&mut backend, name, &entries);
+        println!("{name} on {engine}: worst relative difference {worst:e} in batches up to {most}");
+        assert!(worst <= tolerance, "{name} on {engine}: {worst:e}, {tolerance:e} is allowed");
+    }
+}
+
+fn difference(backend: &mut WorkerBackend, name: &str, entries: &[Vec<Tensor>]) -> f32 {
     let alone: Vec<_> =
-        entries.iter().map(|own| batch(&mut backend, name, std::slice::from_ref(own)).remove(0)).collect();
+        entries.iter().map(|own| batch(backend, name, std::slice::from_ref(own)).remove(0)).collect();
     let mut worst = 0f32;
-    for size in 2..=most {
-        for from in (0..=most - size).step_by(size.max(3)) {
-            let together = batch(&mut backend, name, &entries[from..from + size]);
+    for size in 2..=entries.len() {
+        for from in (0..=entries.len() - size).step_by(size.max(3)) {
+            let together = batch(backend, name, &entries[from..from + size]);
             for (outputs, expected) in together.iter().zip(&alone[from..]) {
+                assert_eq!(outputs.len(), expected.len());
                 for (output, expected) in outputs.iter().zip(expected) {
-                    assert_eq!(output.dims(), expected.dims());
-                    let (a, b) = (as_f32(output), as_f32(expected));
-                    let scale = b.iter().fold(0f32, |most, value| most.max(value.abs()));
-                    let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
-                    worst = worst.max(apart / scale.max(f32::MIN_POSITIVE));
+                    worst = worst.max(apart(output, expected));
                 }
             }
         }
     }
-    println!("{name}: worst relative difference {worst:e} in batches up to {most}");
     worst
+}
+
+fn apart(output: &Tensor, expected: &Tensor) -> f32 {
+    assert_eq!(output.dims(), expected.dims());
+    let (a, b) = (as_f32(output), as_f32(expected));
+    let scale = b.iter().fold(0f32, |most, value| most.max(value.abs()));
+    let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    apart / scale.max(f32::MIN_POSITIVE)
 }
 
 fn noise(seed: usize, len: usize) -> impl Iterator<Item = f32> {
@@ -50,47 +72,44 @@ fn noise(seed: usize, len: usize) -> impl Iterator<Item = f32> {
     })
 }
 
+// `ocr-rec` and `silero-vad` are not among these: the gate finds that their rows cannot be batched.
+
 #[test]
 fn efficientnet_answers_alike_in_every_batch() {
-    let worst =
-        difference("efficientnet-lite0", 5, |seed| vec![f32s(&[1, 3, 224, 224], noise(seed, 3 * 224 * 224))]);
-    assert!(worst <= TOLERANCE, "{worst}");
+    let tolerance = Tolerance { onnx: 0., openvino: 0. };
+    let image = |seed| vec![f32s(&[1, 3, 224, 224], noise(seed, 3 * 224 * 224))];
+    alike("efficientnet-lite0", 5, &tolerance, image);
 }
 
 #[test]
 fn mlp_answers_alike_in_every_batch() {
     // Entries of several rows too.
-    let worst = difference("mlp", 20, |seed| {
+    alike("mlp", 20, &Tolerance { onnx: 0., openvino: 0. }, |seed| {
         let rows = u32::try_from(seed % 3 + 1).unwrap();
         vec![f32s(&[rows, 784], noise(seed, 784 * rows as usize))]
     });
-    assert!(worst <= TOLERANCE, "{worst}");
 }
 
 #[test]
 fn magika_answers_alike_in_every_batch() {
-    let worst = difference("magika", 8, |seed| {
+    // Seen on x86-64 with AVX-512: 2.6e-7.
+    alike("magika", 8, &Tolerance { onnx: 1e-6, openvino: 0. }, |seed| {
         let bytes: Vec<u8> = (0..2048usize)
             .flat_map(|i| u32::try_from((i * (seed + 3) * 7) % 257).unwrap().to_le_bytes())
             .collect();
         vec![Tensor::new(DType::I32, vec![1, 2048], bytes).unwrap()]
     });
-    assert!(worst <= TOLERANCE, "{worst}");
 }
 
 #[test]
 fn minilm_answers_alike_in_every_batch() {
-    let worst = difference("minilm", 6, |seed| {
-        let ids = (0..16).map(|i| 1000 + (i * 37 + i64::try_from(seed).unwrap() * 101) % 20_000);
-        let mask = (0..16).map(|i| i64::from(i < 16 - i64::try_from(seed).unwrap()));
+    alike("minilm", 6, &Tolerance { onnx: 0., openvino: 0. }, |seed| {
+        let seed = i64::try_from(seed).unwrap();
+        let ids = (0..16).map(|i| 1000 + (i * 37 + seed * 101) % 20_000);
+        let mask = (0..16).map(|i| i64::from(i < 16 - seed));
         vec![i64s(&[1, 16], ids), i64s(&[1, 16], mask), i64s(&[1, 16], [0; 16])]
     });
-    assert!(worst <= TOLERANCE, "{worst}");
 }
-
-/// The engine may choose other matrix kernels for other numbers of rows, and these add in another order. Seen on x86-64 with
-/// AVX-512: no difference at all but for magika, 2.6e-7.
-const TOLERANCE: f32 = 1e-6;
 
 #[test]
 fn a_scale_over_the_batch_would_couple_rows() {

@@ -33,12 +33,7 @@ fn all_types_come_back_bit_for_bit() {
 fn several_inputs_and_outputs_and_a_scalar() {
     let mut backend = backend();
     let loaded = load(&mut backend, "sum").unwrap();
-    let names: Vec<_> = loaded.signature.outputs.iter().map(|port| port.name.as_str()).collect();
-    assert_eq!(names, ["sum", "product"]);
-    assert_eq!(loaded.signature.inputs[1].dims, Some(vec![]));
-    let result = outputs(&mut backend, "sum", vec![f32s(&[1, 3], [1., 2., 3.]), f32s(&[], [10.])]);
-    assert_eq!(as_f32(&result[0]), [11., 12., 13.]);
-    assert_eq!(as_f32(&result[1]), [10., 20., 30.]);
+    common::adds_and_multiplies(&mut backend, &loaded);
 }
 
 #[test]

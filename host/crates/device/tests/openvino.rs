@@ -9,9 +9,10 @@ use common::{
     as_f32, f32s, for_openvino, i64s, key, load, load_openvino, openvino, options, outputs, run, spec,
 };
 use sha2::{Digest, Sha256};
-use wasmeter_device::{WorkerBackend, WorkerOptions, bundle_ir};
+use wasmeter_device::{WorkerBackend, WorkerOptions};
 use wasmeter_inference::{
-    Backend, BackendError, DType, Dim, Engine, Loaded, ModelSpec, Owner, Precision, Tensor,
+    Backend, BackendError, BundlePart, DType, Dim, Engine, IrBundle, Loaded, ModelSpec, Owner, Precision,
+    Tensor,
 };
 
 #[test]
@@ -63,12 +64,7 @@ fn a_number_beyond_32_bits_is_an_error_and_not_another_number() {
 fn several_inputs_and_outputs_and_a_scalar() {
     let mut backend = openvino();
     let loaded = load_openvino(&mut backend, "sum").unwrap();
-    let names: Vec<_> = loaded.signature.outputs.iter().map(|port| port.name.as_str()).collect();
-    assert_eq!(names, ["sum", "product"]);
-    assert_eq!(loaded.signature.inputs[1].dims, Some(vec![]));
-    let result = outputs(&mut backend, "sum", vec![f32s(&[1, 3], [1., 2., 3.]), f32s(&[], [10.])]);
-    assert_eq!(as_f32(&result[0]), [11., 12., 13.]);
-    assert_eq!(as_f32(&result[1]), [10., 20., 30.]);
+    common::adds_and_multiplies(&mut backend, &loaded);
 }
 
 #[test]
@@ -92,8 +88,8 @@ fn bad_inputs_and_models_are_clean_errors() {
     for garbage in [
         &b"not a model at all"[..],
         b"<?xml version=\"1.0\"?><net/>",
-        b"WMTR-IR1",
-        b"WMTR-IR1\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"WMTR-IR2",
+        &[&b"WMTR-IR2"[..], &[0xff; 16]].concat(),
     ] {
         let error = load_bytes(&mut backend, garbage, Precision::F32).unwrap_err();
         assert!(matches!(&error, BackendError::InvalidModel { .. }), "{error:?}");
@@ -111,16 +107,34 @@ fn load_bytes(
     bytes: &[u8],
     precision: Precision,
 ) -> Result<Loaded, BackendError> {
+    load_hashed(backend, bytes, Sha256::digest(bytes).into(), precision)
+}
+
+fn load_hashed(
+    backend: &mut WorkerBackend,
+    bytes: &[u8],
+    sha256: [u8; 32],
+    precision: Precision,
+) -> Result<Loaded, BackendError> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
-    let spec = ModelSpec {
-        key: key("bytes"),
-        device: "openvino:CPU".into(),
-        engine: Engine::OpenVino(precision),
-        sha256: Sha256::digest(bytes).into(),
-        ..spec("sum")
-    };
+    let engine = Engine::OpenVino(precision);
+    let spec = ModelSpec { key: key("bytes"), device: "openvino:CPU".into(), engine, sha256, ..spec("sum") };
     backend.load(&spec, File::open(file.path()).unwrap())
+}
+
+/// Loads an IR as the host does.
+fn load_ir(
+    backend: &mut WorkerBackend,
+    xml: &str,
+    weights: &[u8],
+    precision: Precision,
+) -> Result<Loaded, BackendError> {
+    let part = |bytes: &[u8]| BundlePart { sha256: Sha256::digest(bytes).into(), bytes: bytes.len() as u64 };
+    let bundle = IrBundle { xml: part(xml.as_bytes()), weights: part(weights) };
+    let mut bytes = Vec::new();
+    bundle.write(&mut bytes, xml.as_bytes(), weights).unwrap();
+    load_hashed(backend, &bytes, Sha256::digest(bundle.head()).into(), precision)
 }
 
 /// `y = x · w` with x f32 [?, 4] and w f32 [4, 2].
@@ -154,7 +168,7 @@ fn weights() -> Vec<u8> {
 #[test]
 fn an_ir_runs_from_memory_in_the_precision_asked_for() {
     let mut backend = openvino();
-    let loaded = load_bytes(&mut backend, &bundle_ir(ir().as_bytes(), &weights()), Precision::F32).unwrap();
+    let loaded = load_ir(&mut backend, &ir(), &weights(), Precision::F32).unwrap();
     assert_eq!(loaded.signature.inputs[0].name, "x");
     assert_eq!(loaded.signature.outputs[0].name, "y");
     assert_eq!(loaded.signature.inputs[0].dims, Some(vec![Dim::Any, Dim::Fixed(4)]));
@@ -163,9 +177,35 @@ fn an_ir_runs_from_memory_in_the_precision_asked_for() {
     for (got, right) in exact.iter().zip([10.001, 1.111_001, 28., 7.]) {
         assert!((got - right).abs() < 1e-5, "{exact:?}");
     }
-    load_bytes(&mut backend, &bundle_ir(ir().as_bytes(), &weights()), Precision::Bf16).unwrap();
+    load_ir(&mut backend, &ir(), &weights(), Precision::Bf16).unwrap();
     let coarse = as_f32(&outputs(&mut backend, "bytes", vec![x()])[0]);
     assert!(coarse.iter().zip(&exact).all(|(a, b)| (a - b).abs() <= 0.02 * b.abs()), "{coarse:?}");
+}
+
+#[test]
+fn what_openvinos_own_tools_write_answers_as_the_onnx_file() {
+    // The folder of the functions' fixtures; `functions/reference/tiny_models.py --ir` makes them.
+    let path = |end: &str| {
+        let folder =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../functions/_fixtures/models");
+        std::fs::read(folder.join(format!("tiny.{end}"))).unwrap()
+    };
+    let xml = String::from_utf8(path("xml")).unwrap();
+    let x = || f32s(&[3, 8], (0..24).map(|i| (i as f32 - 11.) / 7.));
+    let mut backend = openvino();
+    let loaded = load_ir(&mut backend, &xml, &path("bin"), Precision::F32).unwrap();
+    let names = (&*loaded.signature.inputs[0].name, &*loaded.signature.outputs[0].name);
+    assert_eq!(names, ("x", "y"));
+    let ir = as_f32(&outputs(&mut backend, "bytes", vec![x()])[0]);
+    load_bytes(&mut backend, &path("onnx"), Precision::F32).unwrap();
+    assert_eq!(as_f32(&outputs(&mut backend, "bytes", vec![x()])[0]), ir, "the same engine, both forms");
+    let mut onnx = common::backend();
+    let spec = ModelSpec { sha256: Sha256::digest(path("onnx")).into(), ..spec("sum") };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("m"), path("onnx")).unwrap();
+    onnx.load(&spec, File::open(folder.path().join("m")).unwrap()).unwrap();
+    let other = as_f32(&outputs(&mut onnx, "sum", vec![x()])[0]);
+    assert!(ir.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-6), "{ir:?} {other:?}");
 }
 
 #[test]
@@ -185,7 +225,7 @@ fn operators_that_could_work_in_place_leave_the_inputs_alone() {
              <edges><edge from-layer=\"0\" from-port=\"0\" to-layer=\"1\" to-port=\"0\"/><edge from-layer=\"1\" from-port=\"1\" to-layer=\"2\" to-port=\"0\"/>\
              <edge from-layer=\"2\" from-port=\"1\" to-layer=\"3\" to-port=\"0\"/></edges></net>"
         );
-        load_bytes(&mut backend, &bundle_ir(xml.as_bytes(), b""), Precision::F32).unwrap();
+        load_ir(&mut backend, &xml, b"", Precision::F32).unwrap();
         for scale in [1., 4.] {
             let x = f32s(&[2, 4], [-1., 1., 4., 9., -2., 16., 25., 0.].map(|x| x * scale));
             let roots = [0., 1., 2., 3., 0., 4., 5., 0.].map(|x: f32| x * scale.sqrt());
@@ -204,8 +244,7 @@ fn an_ir_that_reaches_outside_is_refused() {
         ("shape=\"4, 2\"", "shape=\"4294967296, 4294967296\"", "2^40"),
     ] {
         let xml = ir().replacen(from, to, 1);
-        let error =
-            load_bytes(&mut backend, &bundle_ir(xml.as_bytes(), &weights()), Precision::F32).unwrap_err();
+        let error = load_ir(&mut backend, &xml, &weights(), Precision::F32).unwrap_err();
         assert!(
             matches!(&error, BackendError::InvalidModel { message, .. } if message.contains(word)),
             "{error:?}"
@@ -213,7 +252,7 @@ fn an_ir_that_reaches_outside_is_refused() {
     }
     // An edge to nowhere passes the gate and is the engine's to refuse.
     let xml = ir().replacen("from-layer=\"1\"", "from-layer=\"9\"", 1);
-    let error = load_bytes(&mut backend, &bundle_ir(xml.as_bytes(), &weights()), Precision::F32).unwrap_err();
+    let error = load_ir(&mut backend, &xml, &weights(), Precision::F32).unwrap_err();
     assert!(matches!(&error, BackendError::InvalidModel { .. }), "{error:?}");
 }
 

@@ -167,20 +167,3 @@ fn silero_hears_the_same_and_remembers() {
         near(&format!("{engine}, state"), &as_f32(&state), &numbers(&golden["state"]), 10. * tolerance);
     }
 }
-
-#[test]
-fn rows_answer_the_same_alone_and_together() {
-    let image =
-        |seed: usize| (0..3 * 224 * 224).map(move |i| ((i * 31 + seed * 977) % 255) as f32 / 127. - 1.);
-    for (engine, mut backend, tolerance) in
-        engines("efficientnet-lite0", &Tolerance { onnx: 1e-4, openvino: 1e-4 })
-    {
-        let alone = |backend: &mut WorkerBackend, seed| {
-            as_f32(&outputs(backend, "efficientnet-lite0", vec![f32s(&[1, 3, 224, 224], image(seed))])[0])
-        };
-        let (one, two) = (alone(&mut backend, 1), alone(&mut backend, 2));
-        let both = f32s(&[2, 3, 224, 224], image(1).chain(image(2)));
-        let together = as_f32(&outputs(&mut backend, "efficientnet-lite0", vec![both])[0]);
-        near(engine, &together, &[one, two].concat(), tolerance);
-    }
-}

@@ -23,6 +23,8 @@ pub(crate) struct Grouping {
 struct Found {
     /// Why entries are never batched, for those who ask.
     off: Option<String>,
+    /// Why they could not be, whatever the card says.
+    coupled: Option<String>,
     pad: Option<PadAxes>,
 }
 
@@ -61,8 +63,12 @@ impl Grouping {
             Batching::Rows => Some("the model's card says max-batch 1".to_owned()),
             Batching::Off(why) => Some(why.clone()),
         };
+        let coupled = match batching {
+            Batching::Rows => None,
+            Batching::Off(why) => Some(why.clone()),
+        };
         let pad = if off.is_none() { self.pad_axes(signature) } else { None };
-        *self.found.write() = Some(Arc::new(Found { off, pad }));
+        *self.found.write() = Some(Arc::new(Found { off, coupled, pad }));
     }
 
     /// Why entries are not batched; `None` where they are, or where the model was never loaded.
@@ -72,6 +78,11 @@ impl Grouping {
         found.off.clone().or_else(|| {
             (self.max_batch() < 2).then(|| "batches of this model failed on the device".to_owned())
         })
+    }
+
+    /// Why rows of several entries cannot share a run; `None` where they can, or where the model was never loaded.
+    pub(crate) fn coupled(&self) -> Option<String> {
+        self.found.read().as_ref()?.coupled.clone()
     }
 
     pub(crate) fn options(&self) -> &BatchingOptions {

@@ -180,7 +180,7 @@ impl Handle {
     }
 
     /// Waits until the model is on its device, and keeps it there.
-    async fn enter(
+    pub(crate) async fn enter(
         &self,
         model: &Arc<Model>,
         deadline: Instant,

@@ -79,6 +79,7 @@ impl Lane {
                     self.unload(&key);
                     let _ = reply.send(());
                 }
+                Work::Order(Order::Measure(measure)) => self.measure(measure),
                 Work::Batch(batch) => self.serve(batch),
             }
         }

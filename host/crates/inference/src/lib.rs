@@ -8,6 +8,8 @@
 mod account;
 mod attribution;
 mod backend;
+mod bench;
+mod bundle;
 mod calibration;
 mod compute;
 mod device;
@@ -41,6 +43,8 @@ pub use backend::{
     Backend, BackendError, Batch, BatchEntry, BatchOutput, Batching, DeviceControl, Loaded, MAX_NAME,
     MAX_PORTS,
 };
+pub use bench::{Advice, Bench, BenchOptions, BenchStep, Spread};
+pub use bundle::{BundlePart, CutOff, IrBundle};
 pub use compute::{ComputeError, ComputeRequest, Computed};
 pub use handle::{DeviceStatus, Handle, ModelStatus, Status};
 pub use lease::Lease;

@@ -95,7 +95,8 @@ pub struct ModelSpec {
     pub device: String,
     /// The engine.
     pub engine: Engine,
-    /// SHA-256 of the model file. The bytes that the worker sees are checked against it.
+    /// SHA-256 of the model file, or of the head of an OpenVINO IR's [`IrBundle`](crate::IrBundle). The bytes that the
+    /// worker sees are checked against it.
     pub sha256: [u8; 32],
     /// How its entries are batched, where the gate allows it.
     pub batching: BatchingOptions,

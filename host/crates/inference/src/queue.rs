@@ -10,6 +10,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     ComputeError, ModelError, ModelKey, Signature,
+    bench::Measure,
     done::Done,
     entry::{Entry, pad},
     former::{Former, Item, Pushed},
@@ -23,8 +24,16 @@ const SHORT: Duration = Duration::from_micros(400);
 
 /// What an operator asks of a lane.
 pub(crate) enum Order {
-    Load { model: Arc<Model>, reply: oneshot::Sender<Result<Arc<Signature>, ModelError>> },
-    Unload { key: ModelKey, reply: oneshot::Sender<()> },
+    Load {
+        model: Arc<Model>,
+        reply: oneshot::Sender<Result<Arc<Signature>, ModelError>>,
+    },
+    Unload {
+        key: ModelKey,
+        reply: oneshot::Sender<()>,
+    },
+    /// For when nothing else waits.
+    Measure(Measure),
 }
 
 pub(crate) enum Work {
@@ -52,6 +61,8 @@ pub(crate) struct Queue {
 struct State {
     former: Former<Entry>,
     orders: VecDeque<Order>,
+    /// Taken when nobody's compute waits.
+    measures: VecDeque<Measure>,
     /// The next batch, not yet begun. It is topped up when the lane takes it.
     prepared: Option<Vec<Entry>>,
     /// Entries that the aide has in its hands.
@@ -103,6 +114,7 @@ impl Queue {
         let state = State {
             former: Former::new(capacity),
             orders: VecDeque::new(),
+            measures: VecDeque::new(),
             prepared: None,
             preparing: 0,
             done: VecDeque::new(),
@@ -146,10 +158,13 @@ impl Queue {
         if state.closed {
             return Err(Full::Closed);
         }
-        if state.orders.len() >= self.capacity {
+        if state.orders.len() + state.measures.len() >= self.capacity {
             return Err(Full::Full);
         }
-        state.orders.push_back(order);
+        match order {
+            Order::Measure(measure) => state.measures.push_back(measure),
+            order => state.orders.push_back(order),
+        }
         drop(state);
         self.lane.notify_one();
         Ok(())
@@ -216,6 +231,11 @@ impl Queue {
             if !expired.is_empty() {
                 MutexGuard::unlocked(&mut state, || refuse_expired(expired));
                 continue;
+            }
+            if later.is_none()
+                && let Some(measure) = state.measures.pop_front()
+            {
+                return Work::Order(Order::Measure(measure));
             }
             match later {
                 Some(later) => {
@@ -309,21 +329,22 @@ impl Queue {
 
     /// Refuses what waits and what comes.
     pub(crate) fn close(&self) {
-        let (mut entries, orders) = {
+        let (mut entries, orders, measures) = {
             let mut state = self.state.lock();
             state.closed = true;
             let mut entries = state.former.drain();
             entries.extend(state.prepared.take().into_iter().flatten());
-            (entries, std::mem::take(&mut state.orders))
+            (entries, std::mem::take(&mut state.orders), std::mem::take(&mut state.measures))
         };
         self.lane.notify_all();
         self.aide.notify_all();
         self.leave(entries.len());
         refuse(std::mem::take(&mut entries), &ComputeError::Draining);
-        for order in orders {
+        for order in orders.into_iter().chain(measures.into_iter().map(Order::Measure)) {
             match order {
                 Order::Load { reply, .. } => drop(reply.send(Err(ModelError::Draining))),
                 Order::Unload { reply, .. } => drop(reply.send(())),
+                Order::Measure(measure) => drop(measure.reply.send(Err(ComputeError::Draining))),
             }
         }
     }

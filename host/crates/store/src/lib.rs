@@ -13,5 +13,5 @@ mod socket;
 pub use blob::FsBlobStore;
 pub use data_dir::{DataDir, DataDirError};
 pub use event_log::{OpenError, SqliteEventLog};
-pub use models::StoredModels;
+pub use models::{StoredModels, ir_bundle, open_ir};
 pub use private::{read_or_create_secret, write_private};

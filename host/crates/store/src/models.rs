@@ -1,9 +1,11 @@
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek as _};
 use std::sync::Arc;
 
-use wasmeter_catalog::{BlobError, BlobKey, BlobKind, BlobStore, Catalog, ModelVersion};
-use wasmeter_inference::{ModelKey, ModelSource, Owner};
+use rustix::fs::{MemfdFlags, memfd_create};
+use wasmeter_catalog::{BlobError, BlobKey, BlobKind, BlobStore, Catalog, FileRef, ModelVersion};
+use wasmeter_inference::{BundlePart, IrBundle, ModelKey, ModelSource, Owner};
+use wasmeter_types::Digest;
 
 /// The owner of the operator's blobs; no tenant can have this name.
 const OPERATOR: &str = "_operator";
@@ -20,6 +22,16 @@ impl StoredModels {
     #[must_use]
     pub fn new(catalog: Catalog, blobs: Arc<dyn BlobStore>) -> Self {
         Self { catalog, blobs }
+    }
+
+    fn blob(&self, key: &ModelKey, id: Digest) -> io::Result<File> {
+        let owner = tenant(key).unwrap_or(OPERATOR).to_owned();
+        let blob = BlobKey { owner, kind: BlobKind::Model, id };
+        self.blobs.open(&blob).map_err(|e| match e {
+            BlobError::Io(e) => e,
+            BlobError::Missing(_) => io::Error::new(io::ErrorKind::NotFound, e.to_string()),
+            BlobError::Damaged(_) => io::Error::new(io::ErrorKind::InvalidData, e.to_string()),
+        })
     }
 
     fn version(&self, key: &ModelKey) -> Option<Arc<ModelVersion>> {
@@ -39,19 +51,35 @@ impl ModelSource for StoredModels {
     fn open(&self, key: &ModelKey) -> io::Result<File> {
         let missing = |what: &str| io::Error::new(io::ErrorKind::NotFound, format!("{what} of model {key}"));
         let version = self.version(key).ok_or_else(|| missing("the catalog has no entry"))?;
-        let (id, _) = version.graph().ok_or_else(|| missing("the card names no graph file"))?;
-        let owner = tenant(key).unwrap_or(OPERATOR).to_owned();
-        let blob = BlobKey { owner, kind: BlobKind::Model, id };
-        self.blobs.open(&blob).map_err(|e| match e {
-            BlobError::Io(e) => e,
-            BlobError::Missing(_) => io::Error::new(io::ErrorKind::NotFound, e.to_string()),
-            BlobError::Damaged(_) => io::Error::new(io::ErrorKind::InvalidData, e.to_string()),
-        })
+        let graph = version.graph().ok_or_else(|| missing("the card names no graph file"))?;
+        let file = self.blob(key, graph.0)?;
+        match version.weights() {
+            None => Ok(file),
+            Some(weights) => open_ir(&ir_bundle(graph, weights), file, self.blob(key, weights.0)?),
+        }
     }
 
     fn size(&self, key: &ModelKey) -> Option<u64> {
         self.version(key).map(|version| version.graph_bytes())
     }
+}
+
+/// What vouches for an OpenVINO IR of these files: the XML and the weights.
+#[must_use]
+pub fn ir_bundle(xml: FileRef, weights: FileRef) -> IrBundle {
+    let part = |(digest, bytes): FileRef| BundlePart { sha256: digest.bytes(), bytes };
+    IrBundle { xml: part(xml), weights: part(weights) }
+}
+
+/// An OpenVINO IR as the one file that a device takes.
+///
+/// # Errors
+/// Those of the files, and where one is not of the length that the bundle says.
+pub fn open_ir(bundle: &IrBundle, xml: impl Read, weights: impl Read) -> io::Result<File> {
+    let mut file = File::from(memfd_create("ir", MemfdFlags::CLOEXEC)?);
+    bundle.write(&mut file, xml, weights)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -127,6 +127,14 @@ impl Host {
         multipart(self.operator().call(Method::PUT, &path), &parts).send().await
     }
 
+    /// Pushes an ONNX file as version 1 of a tenant's own model, with the operator's token.
+    pub async fn push_own(&self, tenant: &str, name: &str, files: &[(String, Vec<u8>)]) -> Answer {
+        let mut parts = vec![("card", model_card(name).into_bytes())];
+        parts.extend(files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())));
+        let path = format!("/api/v1/tenants/{tenant}/models/{name}/versions/1");
+        multipart(self.operator().call(Method::PUT, &path), &parts).send().await
+    }
+
     /// Makes a tenant.
     ///
     /// # Panics

@@ -25,6 +25,6 @@ pub use client::{Answer, Call, Client, Streaming};
 pub use deploy::{Manifest, manifest, model_card};
 pub use host::{Builder, Host};
 pub use log::LogLine;
-pub use paths::{cache, component, component_path, model, repository, tiny_model};
+pub use paths::{cache, component, component_path, fixture, model, repository, tiny_model};
 pub use process::{Process, descendants};
 pub use raw::raw;

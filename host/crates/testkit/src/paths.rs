@@ -41,7 +41,13 @@ pub fn model(name: &str) -> PathBuf {
 /// The graph of a tiny model of the fixtures, such as `mlp` or `identity-f32`.
 #[must_use]
 pub fn tiny_model(name: &str) -> Vec<u8> {
-    read(&repository().join("functions/_fixtures/models").join(format!("{name}.onnx")))
+    fixture(&format!("models/{name}.onnx"))
+}
+
+/// A file of the fixtures, such as `models/tiny.xml`.
+#[must_use]
+pub fn fixture(path: &str) -> Vec<u8> {
+    read(&repository().join("functions/_fixtures").join(path))
 }
 
 pub(crate) fn read(path: &Path) -> Vec<u8> {

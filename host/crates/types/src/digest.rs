@@ -32,6 +32,12 @@ impl Digest {
         Self(hash.finalize().into())
     }
 
+    /// The digest itself.
+    #[must_use]
+    pub const fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// The first sixteen hex digits, for ids that people read.
     #[must_use]
     pub fn short(&self) -> String {

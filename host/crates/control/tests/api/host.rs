@@ -15,7 +15,8 @@ use wasmeter_catalog::{
     BlobError, BlobKey, BlobStore, Catalog, Event, EventLog, LogError, ModelVersion, Revision,
 };
 use wasmeter_control::{
-    Candidate, Checked, Deployer, Deps, Ledger, LogLine, LogStream, Logs, ModelStatus, Models, Signature,
+    Bench, BenchReport, Candidate, Checked, Deployer, Deps, Ledger, LogLine, LogStream, Logs, ModelStatus,
+    Models, Signature,
 };
 use wasmeter_types::{Error, ErrorKind, FunctionName, ModelName, TenantName};
 use wasmeter_usage::wire::{Call, Reply};
@@ -245,6 +246,10 @@ impl Models for Seen {
     async fn lift(&self, tenant: Option<&TenantName>, version: &ModelVersion) -> Result<(), Error> {
         let state = self.status(tenant, version).state;
         Err(Error::new(ErrorKind::Conflict, format!("it is {state}")))
+    }
+
+    async fn bench(&self, _: Option<&TenantName>, _: &ModelVersion, _: &Bench) -> Result<BenchReport, Error> {
+        Err(Error::new(ErrorKind::Unavailable, "no device is here"))
     }
 
     async fn unload(&self, tenant: Option<&TenantName>, model: &ModelName, version: u32) {

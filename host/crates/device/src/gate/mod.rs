@@ -6,6 +6,7 @@
 //! no external data anywhere. The others keep an engine from spending memory or time on what cannot be a model.
 
 mod check;
+mod ir;
 mod onnx;
 mod protobuf;
 mod refused;
@@ -58,6 +59,14 @@ pub fn check_onnx(model: &[u8]) -> Result<Checked, Refused> {
     let model = reader.model(model)?;
     let nodes = check::check(&model)?;
     Ok(Checked { batching: rows::batching(&model), nodes })
+}
+
+/// Reads the XML of an OpenVINO IR whose weights have so many bytes.
+///
+/// # Errors
+/// [`Refused`] says what was found and what to do.
+pub fn check_ir(xml: &[u8], weights: usize) -> Result<(), Refused> {
+    ir::check(xml, weights)
 }
 
 #[cfg(test)]

@@ -16,15 +16,18 @@ use ort::{
     session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
     value::{DynTensor, DynTensorValueType, DynValue, Outlet, TensorElementType, ValueType},
 };
-use wasmeter_inference::{DType, Dim, MAX_NAME, MAX_PORTS, MAX_RANK, Port, Precision, Signature};
+use wasmeter_inference::{DType, Port, Precision, Signature};
 
-use super::{Engine, Ready, busy::Busy};
+use super::{
+    Engine, Ready,
+    tensor::{self, Fault, Input, Outputs},
+};
 use crate::{
     find::EngineMissing,
     gate,
-    region::{ALIGN, Region, align_up},
+    region::Region,
     target::{Library, Target},
-    wire::{Failure, MAX_MESSAGE, Placed, ToHost},
+    wire::{Failure, Placed, ToHost},
 };
 
 /// The engine with its loaded models. One thread uses it: a session is not safe to run twice at once.
@@ -40,9 +43,6 @@ struct Model {
     session: Session,
     signature: Signature,
 }
-
-/// A failed run, before it is a message.
-pub(super) struct Fault(pub(super) Failure, pub(super) String);
 
 /// The part of the GPU build that runs on NVIDIA devices; it lies beside the library.
 const CUDA_PROVIDER: &str = "libonnxruntime_providers_cuda.so";
@@ -97,13 +97,7 @@ impl OnnxRuntime {
         // `ort` panics on value types that it does not know.
         let model = catch_unwind(AssertUnwindSafe(|| self.build(bytes)))
             .unwrap_or_else(|_| Err("the model has inputs or outputs of an unknown kind".to_owned()))?;
-        let mut message = Vec::new();
         let signature = model.signature.clone();
-        let loaded = ToHost::Loaded { model: id, signature: signature.clone(), batching: batching.clone() };
-        loaded.encode(&mut message);
-        if message.len() > MAX_MESSAGE {
-            return Err("the names of the model's inputs and outputs are too long".to_owned());
-        }
         self.models.insert(id, model);
         Ok(Ready { signature, batching })
     }
@@ -164,43 +158,30 @@ impl Engine for OnnxRuntime {
     }
 
     fn run(&mut self, run: u64, id: u32, inputs: &[Placed], input: &Region, output: &Region) -> ToHost {
-        let busy = Busy::start(self.target.class());
-        let result = match self.models.get_mut(&id) {
-            Some(model) => catch_unwind(AssertUnwindSafe(|| model.run(inputs, input, output)))
-                .unwrap_or_else(|_| Err(Fault(Failure::Engine, "the engine panicked".to_owned()))),
-            None => Err(Fault(Failure::Engine, "the model is not loaded".to_owned())),
-        };
-        let busy_ns = busy.ns();
-        match result {
-            Ok(outputs) => ToHost::Ran { run, busy_ns, outputs },
-            Err(Fault(kind, message)) => ToHost::Failed { run, busy_ns, kind, message },
-        }
+        let class = self.target.class();
+        tensor::timed(run, class, self.models.get_mut(&id), |model| model.run(inputs, input, output))
     }
 }
 
 impl Model {
     fn run(&mut self, inputs: &[Placed], input: &Region, output: &Region) -> Result<Vec<Placed>, Fault> {
-        let ports = &self.signature.inputs;
-        if inputs.len() != ports.len() {
-            return Err(Fault(Failure::Engine, "the host sent another number of inputs".to_owned()));
-        }
-        let values = inputs
-            .iter()
-            .map(|placed| Ok(SessionInputValue::from(view(placed, input)?)))
+        let found = Input::all(inputs, self.signature.inputs.len(), input)?;
+        let values = found
+            .zip(inputs)
+            .map(|(input, placed)| Ok(SessionInputValue::from(view(&input?, placed.dtype)?)))
             .collect::<Result<Vec<_>, Fault>>()?;
-        let outputs = self.session.run(values.as_slice()).map_err(|error| {
+        let values = self.session.run(values.as_slice()).map_err(|error| {
             let kind = match error.code() {
                 ErrorCode::InvalidArgument => Failure::Input,
                 _ => Failure::Engine,
             };
             Fault(kind, error.message().to_owned())
         })?;
-        let mut end = 0;
-        let mut placed = Vec::with_capacity(outputs.len());
-        for (value, port) in outputs.values().zip(&self.signature.outputs) {
-            placed.push(place(&value, port, output, &mut end)?);
+        let mut outputs = Outputs::new(output, values.len());
+        for (value, port) in values.values().zip(&self.signature.outputs) {
+            place(&value, port, &mut outputs)?;
         }
-        Ok(placed)
+        Ok(outputs.placed)
     }
 }
 
@@ -220,13 +201,8 @@ fn cuda_is_there(library: &Path, number: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// A tensor over the input region: no copy. The mapping is read-only, and the engine never writes to inputs.
-fn view(placed: &Placed, region: &Region) -> Result<DynValue, Fault> {
-    let unfit = || Fault(Failure::Engine, "the host placed an input outside the region".to_owned());
-    let len = placed.dtype.bytes(&placed.dims).ok_or_else(unfit)?;
-    let data =
-        region.at(placed.offset, len).filter(|_| placed.offset.is_multiple_of(ALIGN)).ok_or_else(unfit)?;
-    let dims: Vec<i64> = placed.dims.iter().map(|dim| i64::from(*dim)).collect();
+/// A tensor over an input. The engine never writes to inputs.
+fn view(input: &Input, dtype: DType) -> Result<DynValue, Fault> {
     let create = || -> ort::Result<DynValue> {
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
         let mut value: *mut ort::sys::OrtValue = ptr::null_mut();
@@ -236,11 +212,11 @@ fn view(placed: &Placed, region: &Region) -> Result<DynValue, Fault> {
         let status = unsafe {
             (ort::api().CreateTensorWithDataAsOrtValue)(
                 memory.ptr(),
-                data.as_ptr().cast(),
-                len,
-                dims.as_ptr(),
-                dims.len(),
-                element_type(placed.dtype).into(),
+                input.data.as_ptr().cast(),
+                input.len,
+                input.dims.as_ptr(),
+                input.dims.len(),
+                element_type(dtype).into(),
                 &raw mut value,
             )
         };
@@ -252,91 +228,48 @@ fn view(placed: &Placed, region: &Region) -> Result<DynValue, Fault> {
         // SAFETY: the value is valid and nobody else releases it; releasing it leaves the foreign data alone.
         Ok(unsafe { DynValue::from_ptr(value, Some(&Allocator::default())) })
     };
-    create().map_err(|error| Fault(Failure::Engine, error.message().to_owned()))
+    create().map_err(|error| Fault::engine(error.message()))
 }
 
-/// Copies an output into the region, behind the ones before it.
-fn place(value: &DynValue, port: &Port, region: &Region, end: &mut u64) -> Result<Placed, Fault> {
-    let engine = |message: String| Fault(Failure::Engine, message);
+fn place(value: &DynValue, port: &Port, outputs: &mut Outputs<'_>) -> Result<(), Fault> {
+    let name = &port.name;
     let ValueType::Tensor { ty, shape, .. } = value.dtype() else {
-        return Err(engine(format!("output {:?} is not a tensor", port.name)));
+        return Err(Fault::engine(format!("output {name:?} is not a tensor")));
     };
     let Some(dtype) = dtype(*ty) else {
-        return Err(engine(format!("output {:?} has the unsupported type {ty}", port.name)));
+        return Err(Fault::engine(format!("output {name:?} has the unsupported type {ty}")));
     };
-    let too_large = || {
-        let message = format!(
-            "output {:?} of {dtype} {shape:?} does not fit into the {} bytes for outputs",
-            port.name,
-            region.size()
-        );
-        Fault(Failure::TooLarge, message)
-    };
-    let dims: Vec<u32> =
-        shape.iter().map(|dim| u32::try_from(*dim)).collect::<Result<_, _>>().map_err(|_| too_large())?;
-    if dims.len() > MAX_RANK {
-        return Err(engine(format!("output {:?} has more than {MAX_RANK} dimensions", port.name)));
-    }
-    let len = dtype.bytes(&dims).ok_or_else(too_large)?;
-    let offset = align_up(*end).ok_or_else(too_large)?;
-    if len > 0 {
-        let value = value
-            .view()
-            .downcast::<DynTensorValueType>()
-            .map_err(|error| engine(error.message().to_owned()))?;
+    outputs.put(port, dtype, shape, |len| {
+        let value = value.view().downcast::<DynTensorValueType>();
+        let value = value.map_err(|error| Fault::engine(error.message()))?;
         let tensor: &DynTensor = &value;
         let data = tensor.data_ptr();
         if data.is_null() {
-            return Err(engine(format!("output {:?} has no data", port.name)));
+            return Err(Fault::engine(format!("output {name:?} has no data")));
         }
         #[allow(unsafe_code, reason = "the bytes of an output, whatever its element type")]
-        // SAFETY: a dense tensor on the CPU of this type and shape has `len` bytes, and it lives as long as
-        // `value`, which the copy below does not outlive.
-        let data = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) };
-        if !region.write(offset, data) {
-            return Err(too_large());
-        }
-    }
-    *end = offset + len as u64;
-    Ok(Placed { dtype, dims, offset })
+        // SAFETY: a dense tensor on the CPU of this type and shape has `len` bytes, and they live as long as the
+        // engine's value, which outlives this call.
+        Ok(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) })
+    })
 }
 
 fn ports(outlets: &[Outlet], kind: &str) -> Result<Vec<Port>, String> {
-    if outlets.len() > MAX_PORTS {
-        return Err(format!("the model has {} {kind}s, at most {MAX_PORTS} are supported", outlets.len()));
-    }
+    tensor::check_count(kind, outlets.len())?;
     outlets.iter().map(|outlet| port(outlet, kind)).collect()
 }
 
 fn port(outlet: &Outlet, kind: &str) -> Result<Port, String> {
-    let name = outlet.name().to_owned();
-    if name.len() > MAX_NAME {
-        return Err(format!(
-            "an {kind} has a name of {} bytes, at most {MAX_NAME} are supported",
-            name.len()
-        ));
-    }
+    let name = outlet.name();
     let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
         return Err(format!("{kind} {name:?} is not a tensor but {}", outlet.dtype()));
     };
     let Some(dtype) = dtype(*ty) else {
         return Err(format!("{kind} {name:?} has the unsupported type {ty}"));
     };
-    if shape.len() > MAX_RANK {
-        return Err(format!(
-            "{kind} {name:?} has {} dimensions, at most {MAX_RANK} are supported",
-            shape.len()
-        ));
-    }
-    let dim = |(index, size): (usize, &i64)| match u32::try_from(*size) {
-        Ok(size) => Dim::Fixed(size),
-        Err(_) => match dimension_symbols.get(index) {
-            Some(symbol) if !symbol.is_empty() && symbol.len() <= MAX_NAME => Dim::Named(symbol.clone()),
-            _ => Dim::Any,
-        },
-    };
-    let dims = shape.iter().enumerate().map(dim).collect();
-    Ok(Port { name, dtype, dims: Some(dims) })
+    let symbol = |index| dimension_symbols.get(index).map(String::as_str);
+    let dims = shape.iter().enumerate().map(|(index, size)| (u32::try_from(*size).ok(), symbol(index)));
+    tensor::port(kind, name.to_owned(), dtype, Some(dims))
 }
 
 /// Whether the model gives an input a number of dimensions.

@@ -2,10 +2,10 @@
 
 mod busy;
 mod engine;
-mod ir;
 mod openvino;
 mod probe;
 mod sandbox;
+mod tensor;
 
 use std::{
     ffi::OsString,
@@ -25,7 +25,7 @@ use crate::{
     patience::Patience,
     region::Region,
     target::{Library, Target},
-    wire::{Placed, SandboxReport, ToHost, ToWorker, VERSION},
+    wire::{MAX_MESSAGE, Placed, SandboxReport, ToHost, ToWorker, VERSION},
 };
 
 /// Name of the argument with the number of the inherited socket.
@@ -153,7 +153,16 @@ fn serve(arguments: impl IntoIterator<Item = OsString>) -> io::Result<()> {
                     return Err(invalid("a model without its file"));
                 };
                 match engine.load(model, file, size, precision) {
-                    Ok(Ready { signature, batching }) => ToHost::Loaded { model, signature, batching },
+                    Ok(Ready { signature, batching }) => {
+                        let loaded = ToHost::Loaded { model, signature, batching };
+                        if fits(&loaded) {
+                            loaded
+                        } else {
+                            engine.unload(model);
+                            let message = "the names of the model's inputs and outputs are too long";
+                            ToHost::Refused { model, message: message.to_owned() }
+                        }
+                    }
                     Err(message) => ToHost::Refused { model, message },
                 }
             }
@@ -166,6 +175,13 @@ fn serve(arguments: impl IntoIterator<Item = OsString>) -> io::Result<()> {
         };
         send(&channel, &answer)?;
     }
+}
+
+/// Whether a message can be sent.
+fn fits(message: &ToHost) -> bool {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes);
+    bytes.len() <= MAX_MESSAGE
 }
 
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> io::Result<(OwnedFd, Arguments)> {

@@ -115,6 +115,16 @@ pub(crate) fn as_f32(tensor: &Tensor) -> Vec<f32> {
     tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
 }
 
+/// The model `sum`: two outputs, and a scalar among its inputs.
+pub(crate) fn adds_and_multiplies(backend: &mut WorkerBackend, loaded: &Loaded) {
+    let names: Vec<_> = loaded.signature.outputs.iter().map(|port| port.name.as_str()).collect();
+    assert_eq!(names, ["sum", "product"]);
+    assert_eq!(loaded.signature.inputs[1].dims, Some(vec![]));
+    let result = outputs(backend, "sum", vec![f32s(&[1, 3], [1., 2., 3.]), f32s(&[], [10.])]);
+    assert_eq!(as_f32(&result[0]), [11., 12., 13.]);
+    assert_eq!(as_f32(&result[1]), [10., 20., 30.]);
+}
+
 /// Iterations of the model `slow` that take seconds.
 pub(crate) fn long() -> Tensor {
     i64s(&[], [20_000])

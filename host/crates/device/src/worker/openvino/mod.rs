@@ -12,19 +12,21 @@ use std::{
 };
 
 use openvino_sys::ov_element_type_e as Element;
-use wasmeter_inference::{Batching, DType, Dim, MAX_NAME, MAX_PORTS, MAX_RANK, Port, Precision, Signature};
+use wasmeter_inference::{Batching, DType, IrBundle, Port, Precision, Signature};
 use wasmeter_usage::DeviceClass;
 
 use self::{
     api::{Compiled, Core, RawPort, Request, Tensor},
     names::NamedPort,
 };
-use super::{Engine, Ready, SMALLEST_ONNX, busy::Busy, engine::Fault, ir};
+use super::{
+    Engine, Ready, SMALLEST_ONNX,
+    tensor::{self, Fault, Input, Outputs},
+};
 use crate::{
-    bundle,
     find::EngineMissing,
     gate,
-    region::{ALIGN, Region, align_up},
+    region::Region,
     target::{Library, Target},
     wire::{Failure, Placed, ToHost},
 };
@@ -97,10 +99,10 @@ impl OpenVino {
         let bytes = file.sealed_bytes().map_err(|error| error.to_string())?;
         let mut batching =
             Batching::Off("an OpenVINO IR is not looked through for what couples rows".to_owned());
-        let (model, weights, named) = match bundle::split(bytes) {
+        let (model, weights, named) = match IrBundle::split(bytes) {
             Some(parts) => {
-                let (xml, weights) = parts?;
-                ir::check(xml, weights.len())?;
+                let (xml, weights) = parts.map_err(|cut| cut.to_string())?;
+                gate::check_ir(xml, weights.len()).map_err(|refused| refused.to_string())?;
                 let weights = match NonNull::new(weights.as_ptr().cast_mut()).filter(|_| !weights.is_empty())
                 {
                     Some(data) => {
@@ -151,65 +153,45 @@ impl Engine for OpenVino {
     }
 
     fn run(&mut self, run: u64, id: u32, inputs: &[Placed], input: &Region, output: &Region) -> ToHost {
-        let busy = Busy::start(self.class);
-        let result = match self.models.get_mut(&id) {
-            Some(model) => catch_unwind(AssertUnwindSafe(|| model.run(inputs, input, output)))
-                .unwrap_or_else(|_| Err(Fault(Failure::Engine, "the engine panicked".to_owned()))),
-            None => Err(Fault(Failure::Engine, "the model is not loaded".to_owned())),
-        };
-        let busy_ns = busy.ns();
-        match result {
-            Ok(outputs) => ToHost::Ran { run, busy_ns, outputs },
-            Err(Fault(kind, message)) => ToHost::Failed { run, busy_ns, kind, message },
-        }
+        let class = self.class;
+        tensor::timed(run, class, self.models.get_mut(&id), |model| model.run(inputs, input, output))
     }
 }
 
 impl Model {
     fn run(&mut self, inputs: &[Placed], input: &Region, output: &Region) -> Result<Vec<Placed>, Fault> {
-        let engine = |message: String| Fault(Failure::Engine, message);
-        if inputs.len() != self.signature.inputs.len() {
-            return Err(engine("the host sent another number of inputs".to_owned()));
-        }
-        for (index, (placed, port)) in inputs.iter().zip(&self.signature.inputs).enumerate() {
-            let tensor = view(placed, port, input)?;
+        let ports = &self.signature.inputs;
+        let found = Input::all(inputs, ports.len(), input)?;
+        for (index, ((input, placed), port)) in found.zip(inputs).zip(ports).enumerate() {
+            let input = input?;
+            if placed.dtype == DType::I64 {
+                narrow(&input, port)?;
+            }
+            let tensor =
+                Tensor::over(element(placed.dtype), &input.dims, input.data).map_err(Fault::engine)?;
             self.request
                 .set_input(index, &tensor)
                 .map_err(|error| Fault(Failure::Input, format!("input {:?}: {error}", port.name)))?;
         }
-        self.request.infer().map_err(engine)?;
-        let mut end = 0;
-        let mut placed = Vec::with_capacity(self.signature.outputs.len());
+        self.request.infer().map_err(Fault::engine)?;
+        let mut outputs = Outputs::new(output, self.signature.outputs.len());
         for (index, port) in self.signature.outputs.iter().enumerate() {
-            let tensor = self.request.output(index).map_err(engine)?;
-            placed.push(place(&tensor, port, output, &mut end)?);
+            let tensor = self.request.output(index).map_err(Fault::engine)?;
+            place(&tensor, port, &mut outputs)?;
         }
-        Ok(placed)
+        Ok(outputs.placed)
     }
-}
-
-/// A tensor over the input region: no copy. The mapping is read-only; an engine that wrote to it would die.
-fn view(placed: &Placed, port: &Port, region: &Region) -> Result<Tensor, Fault> {
-    let unfit = || Fault(Failure::Engine, "the host placed an input outside the region".to_owned());
-    let len = placed.dtype.bytes(&placed.dims).ok_or_else(unfit)?;
-    let data =
-        region.at(placed.offset, len).filter(|_| placed.offset.is_multiple_of(ALIGN)).ok_or_else(unfit)?;
-    if placed.dtype == DType::I64 {
-        narrow(data, len / size_of::<i64>(), port)?;
-    }
-    let dims: Vec<i64> = placed.dims.iter().map(|dim| i64::from(*dim)).collect();
-    Tensor::over(element(placed.dtype), &dims, data).map_err(|error| Fault(Failure::Engine, error))
 }
 
 /// OpenVINO computes i64 in 32 bits: a number that does not fit would become another one without a word.
-fn narrow(data: NonNull<u8>, count: usize, port: &Port) -> Result<(), Fault> {
-    for index in 0..count {
+fn narrow(input: &Input, port: &Port) -> Result<(), Fault> {
+    for index in 0..input.len / size_of::<i64>() {
         #[allow(
             unsafe_code,
             reason = "the bytes are shared with another process, so there is no slice of them"
         )]
-        // SAFETY: `view` checked that the range lies in the mapping and begins at a multiple of 64.
-        let value = unsafe { data.cast::<i64>().add(index).read_volatile() };
+        // SAFETY: an input's bytes lie in the mapping and begin at a multiple of 64.
+        let value = unsafe { input.data.cast::<i64>().add(index).read_volatile() };
         if i32::try_from(value).is_err() {
             let message = format!(
                 "input {:?} holds {value}: OpenVINO computes i64 in 32 bits, use the backend \"onnx\" for larger numbers",
@@ -221,64 +203,29 @@ fn narrow(data: NonNull<u8>, count: usize, port: &Port) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Copies an output into the region, behind the ones before it.
-fn place(tensor: &Tensor, port: &Port, region: &Region, end: &mut u64) -> Result<Placed, Fault> {
-    let engine = |message: String| Fault(Failure::Engine, message);
-    let (number, shape) = (tensor.element().map_err(engine)?, tensor.dims().map_err(engine)?);
+fn place(tensor: &Tensor, port: &Port, outputs: &mut Outputs<'_>) -> Result<(), Fault> {
+    let (number, shape) = (tensor.element().map_err(Fault::engine)?, tensor.dims().map_err(Fault::engine)?);
     let Some(dtype) = dtype(number) else {
-        return Err(engine(format!("output {:?} has OpenVINO's type {number}", port.name)));
+        return Err(Fault::engine(format!("output {:?} has OpenVINO's type {number}", port.name)));
     };
-    let too_large = || {
-        let message = format!(
-            "output {:?} of {dtype} {shape:?} does not fit into the {} bytes for outputs",
-            port.name,
-            region.size()
-        );
-        Fault(Failure::TooLarge, message)
-    };
-    let dims: Vec<u32> =
-        shape.iter().map(|dim| u32::try_from(*dim)).collect::<Result<_, _>>().map_err(|_| too_large())?;
-    if dims.len() > MAX_RANK {
-        return Err(engine(format!("output {:?} has more than {MAX_RANK} dimensions", port.name)));
-    }
-    let len = dtype.bytes(&dims).ok_or_else(too_large)?;
-    let offset = align_up(*end).ok_or_else(too_large)?;
-    if len > 0 {
-        let data = tensor.data().map_err(engine)?;
-        if data.is_null() || tensor.byte_size().map_err(engine)? != len {
-            return Err(engine(format!("output {:?} has no dense data", port.name)));
+    outputs.put(port, dtype, &shape, |len| {
+        let data = tensor.data().map_err(Fault::engine)?;
+        if data.is_null() || tensor.byte_size().map_err(Fault::engine)? != len {
+            return Err(Fault::engine(format!("output {:?} has no dense data", port.name)));
         }
         #[allow(unsafe_code, reason = "the bytes of an output, whatever its element type")]
-        // SAFETY: the engine says that the tensor has `len` bytes; it lives longer than the copy below.
-        let data = unsafe { std::slice::from_raw_parts(data, len) };
-        if !region.write(offset, data) {
-            return Err(too_large());
-        }
-    }
-    *end = offset + len as u64;
-    Ok(Placed { dtype, dims, offset })
+        // SAFETY: the engine says that the tensor has `len` bytes; it outlives this call.
+        Ok(unsafe { std::slice::from_raw_parts(data, len) })
+    })
 }
 
 /// Ports by what the engine says of them, with the names that the file gives.
 fn ports(raw: Vec<RawPort>, named: Option<Vec<NamedPort>>, kind: &str) -> Result<Vec<Port>, String> {
-    if raw.len() > MAX_PORTS {
-        return Err(format!("the model has {} {kind}s, at most {MAX_PORTS} are supported", raw.len()));
-    }
+    tensor::check_count(kind, raw.len())?;
     // The engine may drop ports that nothing uses; then its own names have to do.
     let named = named.filter(|named| named.len() == raw.len()).unwrap_or_default();
     let mut named = named.into_iter();
-    let mut bytes = 0;
-    raw.into_iter()
-        .enumerate()
-        .map(|(index, raw)| {
-            let port = port(raw, index, named.next(), kind)?;
-            bytes += port.name.len() + port.dims.as_ref().map_or(0, Vec::len) * MAX_NAME;
-            if bytes > crate::wire::MAX_MESSAGE / 3 {
-                return Err("the names of the model's inputs and outputs are too long".to_owned());
-            }
-            Ok(port)
-        })
-        .collect()
+    raw.into_iter().enumerate().map(|(index, raw)| port(raw, index, named.next(), kind)).collect()
 }
 
 fn port(raw: RawPort, index: usize, named: Option<NamedPort>, kind: &str) -> Result<Port, String> {
@@ -286,10 +233,6 @@ fn port(raw: RawPort, index: usize, named: Option<NamedPort>, kind: &str) -> Res
         Some(NamedPort { name, dims }) => (name, dims.unwrap_or_default()),
         None => (raw.name.unwrap_or_else(|| index.to_string()), Vec::new()),
     };
-    if name.len() > MAX_NAME {
-        let len = name.len();
-        return Err(format!("an {kind} has a name of {len} bytes, at most {MAX_NAME} are supported"));
-    }
     if raw.element == Element::F64 as u32 {
         return Err(format!(
             "{kind} {name:?} is f64, which OpenVINO computes in f32: use the backend \"onnx\""
@@ -298,19 +241,13 @@ fn port(raw: RawPort, index: usize, named: Option<NamedPort>, kind: &str) -> Res
     let Some(dtype) = dtype(raw.element) else {
         return Err(format!("{kind} {name:?} has an unsupported type, number {} of OpenVINO's", raw.element));
     };
-    let dim = |(index, (min, max)): (usize, &(i64, i64))| match u32::try_from(*max) {
-        Ok(size) if min == max => Dim::Fixed(size),
-        _ => match symbols.get(index) {
-            Some(symbol) if !symbol.is_empty() && symbol.len() <= MAX_NAME => Dim::Named(symbol.clone()),
-            _ => Dim::Any,
-        },
-    };
-    let dims = raw.dims.map(|dims| dims.iter().enumerate().map(dim).collect::<Vec<_>>());
-    if let Some(dims) = dims.as_ref().filter(|dims| dims.len() > MAX_RANK) {
-        let rank = dims.len();
-        return Err(format!("{kind} {name:?} has {rank} dimensions, at most {MAX_RANK} are supported"));
-    }
-    Ok(Port { name, dtype, dims })
+    let symbol = |index| symbols.get(index).map(String::as_str);
+    let dims = raw.dims.as_ref().map(|dims| {
+        dims.iter()
+            .enumerate()
+            .map(|(index, (min, max))| (u32::try_from(*max).ok().filter(|_| min == max), symbol(index)))
+    });
+    tensor::port(kind, name, dtype, dims)
 }
 
 fn element(dtype: DType) -> Element {

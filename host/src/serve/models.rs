@@ -55,8 +55,6 @@ pub(crate) struct DeviceModels {
     pub(crate) catalog: Catalog,
     pub(crate) files: Files,
     pub(crate) handle: Handle,
-    /// Bytes of models that a device may hold.
-    pub(crate) memory: u64,
 }
 
 impl DeviceModels {
@@ -64,17 +62,9 @@ impl DeviceModels {
     /// used. A model that fails keeps its reason and does not stop the others.
     pub(crate) async fn load_all(&self) {
         let snapshot = self.catalog.snapshot();
-        let mut used: HashMap<String, u64> = HashMap::new();
         for version in snapshot.models.values().flat_map(|m| m.versions.values()) {
             let Some(spec) = self.stored_spec(None, version) else { continue };
-            let used = used.entry(spec.device.clone()).or_default();
-            *used = used.saturating_add(version.graph_bytes());
-            let loaded = if *used <= self.memory {
-                self.handle.load(spec).await.map(drop)
-            } else {
-                self.handle.register(spec)
-            };
-            if let Err(error) = loaded {
+            if let Err(error) = self.handle.load_if_room(spec).await {
                 tracing::warn!(%error, "model not loaded; its calls answer 503 until it is");
             }
         }
@@ -155,8 +145,10 @@ impl Models for DeviceModels {
         let digest = Digest::of(graph);
         let conflict =
             |what: &str| Error::new(ErrorKind::Conflict, format!("model {model} version {version} {what}"));
-        // The same version is loaded already or failed already; other content must not take its place.
-        if self.is_stored(candidate).is_some_and(|known| known.graph().map(|(d, _)| d) != Some(digest)) {
+        // The same version is loaded already or failed already; another one must not take its place.
+        let other =
+            |known: Arc<ModelVersion>| known.graph().map(|(d, _)| d) != Some(digest) || known.card != *card;
+        if self.is_stored(candidate).is_some_and(other) {
             return Err(conflict("exists with other content: push the next number"));
         }
         let key = model_key(tenant.as_ref(), model.as_str(), *version);
@@ -200,7 +192,8 @@ impl Models for DeviceModels {
             Some(ModelState::Failed(ModelError::Quarantined { .. })) => "quarantined".to_owned(),
             Some(ModelState::Failed(error)) => format!("failed: {error}"),
         };
-        ModelStatus { state, signature: self.handle.signature(&key).map(|s| shown(&s)) }
+        let signature = self.handle.signature(&key).map(|s| shown(&s));
+        ModelStatus { state, signature, memory: self.handle.memory(&key) }
     }
 
     async fn unload(&self, tenant: Option<&TenantName>, model: &ModelName, version: u32) {

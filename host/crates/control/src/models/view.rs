@@ -37,6 +37,9 @@ pub(crate) struct VersionView {
     /// How it is doing on the devices: `loading`, `ready`, `evicted` (loaded again when it is next used),
     /// `quarantined`, or `failed: why`.
     state: String,
+    /// Bytes that it takes of its device's memory, while it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<u64>,
     /// Inputs and outputs, once it has been loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
@@ -54,7 +57,7 @@ pub(crate) struct FileView {
 }
 
 pub(crate) fn version(shared: &Shared, owner: Option<&TenantName>, version: &ModelVersion) -> VersionView {
-    let ModelStatus { state, signature } = shared.deps.models.status(owner, version);
+    let ModelStatus { state, signature, memory } = shared.deps.models.status(owner, version);
     let file =
         |(digest, size): &(wasmeter_types::Digest, u64)| FileView { digest: digest.to_string(), size: *size };
     VersionView {
@@ -71,6 +74,7 @@ pub(crate) fn version(shared: &Shared, owner: Option<&TenantName>, version: &Mod
         public: version.card.model.public,
         created: rfc3339(version.created_ns),
         state,
+        memory,
         signature,
     }
 }

@@ -239,7 +239,7 @@ impl Models for Seen {
     }
 
     fn status(&self, _: Option<&TenantName>, version: &ModelVersion) -> ModelStatus {
-        ModelStatus { state: format!("ready {}", version.version), signature: None }
+        ModelStatus { state: format!("ready {}", version.version), signature: None, memory: None }
     }
 
     async fn unload(&self, tenant: Option<&TenantName>, model: &ModelName, version: u32) {

@@ -124,13 +124,26 @@ async fn names_mean_what_the_labels_say() {
 
 #[tokio::test]
 async fn a_small_budget_evicts_and_loads_again() {
+    let config = |budget: u64| {
+        format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin-listen = \"127.0.0.1:0\"\n[engines]\nmodel-memory = \"{budget}B\"\n"
+        )
+    };
+    let mut host = Host::builder(PROGRAM).config(&config(1 << 30)).start().await;
     let (identity, mlp) = (tiny_model("identity-f32"), tiny_model("mlp"));
-    let budget = identity.len().max(mlp.len()) + 1;
-    let config = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nadmin-listen = \"127.0.0.1:0\"\n[engines]\nmodel-memory = \"{budget}B\"\n"
-    );
-    let mut host = Host::builder(PROGRAM).config(&config).start().await;
-    drop(push(&host, "mlp", 1, &mlp).await.expect(201));
+    let took = |answer: &Answer| answer.json()["memory"].as_u64().expect("what it takes");
+    let first = push(&host, "mlp", 1, &mlp).await.expect(201);
+    let second = push(&host, "identity-f32", 1, &identity).await.expect(201);
+    let (first, second) = (took(&first), took(&second));
+    assert!(first >= mlp.len() as u64 && second >= identity.len() as u64);
+    drop(host.operator().delete("/api/v1/models/identity-f32/versions/1").send().await.expect(204));
+    assert!(host.term().await.success());
+    // Room for each, not for both: what loads take differs by some pages from time to time.
+    let budget = first.max(second) + first.min(second) / 4;
+    let file = host.data().parent().expect("its folder").join("server.toml");
+    std::fs::write(file, config(budget)).expect("the configuration is written");
+    host.start().await;
+    assert_eq!(state(&host, "mlp", 1).await, "ready");
     drop(push(&host, "identity-f32", 1, &identity).await.expect(201));
     assert_eq!(state(&host, "mlp", 1).await, "evicted");
     assert_eq!(state(&host, "identity-f32", 1).await, "ready");
@@ -186,5 +199,53 @@ async fn a_tenants_model_is_private_and_shadows() {
     absent(&host.anonymous().get("/fn/other/nn-raw/ok").send().await);
     drop(host.dev().delete(own).send().await.expect(204));
     good(&host.dev().get("/fn/dev/nn-raw/ok").send().await);
+    assert!(host.term().await.success());
+}
+
+#[tokio::test]
+async fn a_version_that_failed_is_pushed_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let library = folder.path().join("libonnxruntime.so");
+    let real = wasmeter_device::find_onnxruntime(None).expect("the engine");
+    let put = || std::os::unix::fs::symlink(&real, &library).expect("a link");
+    put();
+    let config = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin-listen = \"127.0.0.1:0\"\n[engines]\nonnxruntime = {:?}\n",
+        library.display().to_string()
+    );
+    let mut host = Host::builder(PROGRAM).config(&config).allow_log("model not loaded").start().await;
+    drop(push(&host, "mlp", 1, &tiny_model("mlp")).await.expect(201));
+    host.deploy("nn-raw", &manifest("nn-raw").public().models(&["mlp"])).await;
+    assert!(host.term().await.success());
+    std::fs::remove_file(&library).expect("the link");
+    host.start().await;
+    let why = state(&host, "mlp", 1).await;
+    assert!(why.starts_with("failed: ") && why.contains("libonnxruntime.so"), "{why}");
+    assert_eq!(host.dev().get("/fn/dev/nn-raw/ok").send().await.status, 503);
+
+    // Still not: the same answer, and the version stays as it is.
+    let again = push(&host, "mlp", 1, &tiny_model("mlp")).await;
+    assert_eq!((again.status, again.code()), (503, "unavailable".to_owned()), "{}", again.text());
+    assert_eq!(state(&host, "mlp", 1).await, why);
+    // Neither other bytes nor another card take its place.
+    put();
+    let other = push(&host, "mlp", 1, &tiny_model("identity-f32")).await;
+    assert_eq!((other.status, other.code()), (409, "conflict".to_owned()), "{}", other.text());
+    let card = model_card("mlp") + "[batching]\nmax-batch = 4\n";
+    let other = host.try_push("mlp", 1, &card, &[("model.onnx".to_owned(), tiny_model("mlp"))]).await;
+    assert_eq!((other.status, other.code()), (409, "conflict".to_owned()), "{}", other.text());
+    assert_eq!(state(&host, "mlp", 1).await, why);
+
+    // The same bytes: tried once more, and good.
+    let again = push(&host, "mlp", 1, &tiny_model("mlp")).await.expect(200);
+    assert_eq!(again.json()["state"], "ready");
+    good(&host.dev().get("/fn/dev/nn-raw/ok").send().await);
+    assert_eq!(push(&host, "mlp", 1, &tiny_model("mlp")).await.expect(200).json()["state"], "ready");
+    assert_eq!(
+        host.try_push("mlp", 1, &card, &[("model.onnx".to_owned(), tiny_model("mlp"))]).await.status,
+        409
+    );
+    let max = host.operator().get("/api/v1/models/mlp").send().await.expect(200).json();
+    assert_eq!(max["versions"][0]["max_batch"], 1);
     assert!(host.term().await.success());
 }

@@ -38,7 +38,9 @@ fn refusal(error: &ComputeError) -> Error {
     let text = error.to_string();
     match error {
         ComputeError::NotFound(_) => Error::not_found(),
-        ComputeError::EngineMissing(_) => Error::new(ErrorKind::Unavailable, text),
+        ComputeError::EngineMissing(_) | ComputeError::DeviceAway { .. } => {
+            Error::new(ErrorKind::Unavailable, text)
+        }
         ComputeError::Overloaded(_) | ComputeError::NoRoom(_) | ComputeError::Draining => {
             Error::new(ErrorKind::Overloaded, text)
         }

@@ -68,7 +68,7 @@ pub(crate) struct Admission {
 }
 
 /// `[engines]`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct Engines {
     /// Path of libonnxruntime.so; searched for if absent.
@@ -82,10 +82,46 @@ pub(crate) struct Engines {
     pub(crate) threads: u16,
     /// The most memory that ONNX Runtime's arena may take on a CUDA device; 4 GiB if absent.
     pub(crate) device_memory: Option<ByteSize>,
-    /// Models that a device may hold, by the size of their files; 8 GiB if absent.
-    pub(crate) model_memory: Option<ByteSize>,
-    /// Deaths of a device worker under one model version within ten minutes that quarantine the version; 2 if absent.
-    pub(crate) quarantine_after: Option<u32>,
+    /// Memory that the models on a device may take: what their loads were seen to take, before that twice their files.
+    pub(crate) model_memory: ByteSize,
+    /// Deaths of a worker under one model version within ten minutes that quarantine the version.
+    pub(crate) quarantine_after: u32,
+    /// The most private memory of a worker process.
+    pub(crate) worker_memory: ByteSize,
+    /// Computes that may wait for one device; one more is refused.
+    pub(crate) queue: usize,
+    /// How long a load waits for models in use to leave room.
+    pub(crate) load_wait: WallTime,
+    /// How long an engine may take to load a model.
+    pub(crate) load_timeout: WallTime,
+    /// The longest wait before a worker that died is started again; the first is 10 ms, and each doubles the last.
+    pub(crate) restart_wait: WallTime,
+    /// How long a worker of a tenant may have nothing to do before it is ended.
+    pub(crate) idle_after: WallTime,
+    /// Whether workers are refused that the kernel cannot confine in every way that we know.
+    pub(crate) require_sandbox: bool,
+}
+
+impl Default for Engines {
+    fn default() -> Self {
+        let worker = WorkerOptions::default();
+        Self {
+            onnxruntime: None,
+            openvino: None,
+            devices: None,
+            threads: 0,
+            device_memory: None,
+            model_memory: ByteSize(8 << 30),
+            quarantine_after: 2,
+            worker_memory: ByteSize(worker.memory_limit),
+            queue: 1024,
+            load_wait: WallTime(Duration::from_secs(10)),
+            load_timeout: WallTime(worker.load_timeout),
+            restart_wait: WallTime(worker.restart_max),
+            idle_after: WallTime(worker.idle_after),
+            require_sandbox: worker.require_sandbox,
+        }
+    }
 }
 
 impl Engines {
@@ -105,6 +141,11 @@ impl Engines {
             onnxruntime: self.onnxruntime.clone(),
             openvino: self.openvino.clone(),
             threads: self.threads,
+            memory_limit: self.worker_memory.0,
+            load_timeout: self.load_timeout.0,
+            restart_max: self.restart_wait.0,
+            idle_after: self.idle_after.0,
+            require_sandbox: self.require_sandbox,
             ..WorkerOptions::default()
         };
         if let Some(size) = self.device_memory {
@@ -126,9 +167,30 @@ impl Engines {
         Ok(())
     }
 
-    /// Bytes of models that a device may hold.
-    pub(crate) fn model_memory(&self) -> u64 {
-        self.model_memory.map_or(8 << 30, |size| size.0)
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.model_memory.0 > 0, "engines.model-memory must be more than 0, such as \"4GiB\"");
+        // Below it no engine starts.
+        ensure!(self.worker_memory.0 >= 256 << 20, "engines.worker-memory must be at least 256MiB");
+        ensure!((1..=100_000).contains(&self.queue), "engines.queue must be 1 to 100000");
+        ensure!(
+            self.quarantine_after > 0,
+            "engines.quarantine-after must be at least 1: the deaths after which a model version is quarantined"
+        );
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+        let times = [
+            ("load-wait", self.load_wait, Duration::ZERO, hour),
+            ("load-timeout", self.load_timeout, second, hour),
+            ("restart-wait", self.restart_wait, Duration::from_millis(10), hour),
+            ("idle-after", self.idle_after, second, hour * 24 * 365),
+        ];
+        for (key, time, least, most) in times {
+            let (least, most) = (WallTime(least), WallTime(most));
+            ensure!(
+                (least.0..=most.0).contains(&time.0),
+                "engines.{key} is {time}: it must be {least} to {most}"
+            );
+        }
+        self.check_devices()
     }
 }
 
@@ -208,15 +270,7 @@ impl Config {
             (1..=1_000_000).contains(&self.server.connections),
             "server.connections must be 1 to 1000000"
         );
-        ensure!(
-            self.engines.model_memory() > 0,
-            "engines.model-memory must be more than 0, such as \"4GiB\""
-        );
-        ensure!(
-            self.engines.quarantine_after != Some(0),
-            "engines.quarantine-after must be at least 1: the deaths after which a model version is quarantined"
-        );
-        self.engines.check_devices()?;
+        self.engines.check()?;
         if let Some(prices) = &self.billing.prices {
             ensure!(prices.is_file(), "billing.prices {} is not a file", prices.display());
         }
@@ -283,6 +337,32 @@ mod tests {
         assert!(error("[engines]\ndevices = []").contains("empty"));
         assert!(error("[engines]\nmodel-memory = \"0MiB\"").contains("engines.model-memory"));
         assert!(error("[engines]\nquarantine-after = 0").contains("engines.quarantine-after"));
+        assert!(error("[engines]\nworker-memory = \"1MiB\"").contains("engines.worker-memory"));
+        assert!(error("[engines]\nqueue = 0").contains("engines.queue"));
+        assert!(
+            error("[engines]\nidle-after = \"10ms\"")
+                .contains("engines.idle-after is 10ms: it must be 1s to")
+        );
+        assert!(error("[engines]\nload-wait = \"2h\"").contains("engines.load-wait"));
+        assert!(error("[engines]\nload-timeout = \"0s\"").contains("engines.load-timeout"));
+        assert!(error("[engines]\nrestart-wait = \"1ms\"").contains("engines.restart-wait"));
+        assert!(error("[engines]\nrequire-sandbox = 1").contains("require-sandbox"));
+    }
+
+    #[test]
+    fn engines_are_tuned() {
+        let text = "[engines]\nidle-after = \"5m\"\nload-timeout = \"60s\"\nworker-memory = \"1GiB\"\n";
+        let env = [("WASMETER_ENGINES__REQUIRE_SANDBOX", "true"), ("WASMETER_ENGINES__RESTART_WAIT", "2s")];
+        let config = load(text, &env).unwrap();
+        config.check().unwrap();
+        let worker = config.engines.worker();
+        assert_eq!(
+            (worker.idle_after, worker.restart_max),
+            (Duration::from_secs(300), Duration::from_secs(2))
+        );
+        assert_eq!((worker.load_timeout, worker.memory_limit), (Duration::from_secs(60), 1 << 30));
+        assert!(worker.require_sandbox && !Config::default().engines.worker().require_sandbox);
+        Config::default().check().unwrap();
     }
 
     #[test]

@@ -118,21 +118,16 @@ async fn serve(
     };
     let devices = config.engines.devices().into_iter().map(device).collect();
     let mut options = wasmeter_inference::Options::new(devices, Arc::new(files.clone()));
-    options.model_memory = config.engines.model_memory();
+    options.model_memory = config.engines.model_memory.0;
+    options.queue_capacity = config.engines.queue;
+    options.load_wait = config.engines.load_wait.0;
     options.warm_up = true;
-    if let Some(deaths) = config.engines.quarantine_after {
-        options.quarantine_deaths = deaths;
-    }
+    options.quarantine_deaths = config.engines.quarantine_after;
     let inference = Service::new(options);
     let handle = inference.handle();
     let stop_devices = CancellationToken::new();
     let devices = tokio::spawn(inference.run(stop_devices.clone().cancelled_owned()));
-    let models = Arc::new(models::DeviceModels {
-        catalog: catalog.clone(),
-        files,
-        handle: handle.clone(),
-        memory: config.engines.model_memory(),
-    });
+    let models = Arc::new(models::DeviceModels { catalog: catalog.clone(), files, handle: handle.clone() });
 
     // Functions.
     let engine = host_engine(PoolOptions {

@@ -120,8 +120,6 @@ pub(crate) struct DeviceModels {
     pub(crate) catalog: Catalog,
     pub(crate) files: Files,
     pub(crate) handle: Handle,
-    /// Bytes of models that a device may hold.
-    pub(crate) memory: u64,
 }
 
 impl DeviceModels {
@@ -129,17 +127,9 @@ impl DeviceModels {
     /// used. A model that fails keeps its reason and does not stop the others.
     pub(crate) async fn load_all(&self) {
         let snapshot = self.catalog.snapshot();
-        let mut used: HashMap<String, u64> = HashMap::new();
         for version in snapshot.models.values().flat_map(|m| m.versions.values()) {
             let Some(spec) = self.stored_spec(None, version) else { continue };
-            let used = used.entry(spec.device.clone()).or_default();
-            *used = used.saturating_add(version.graph_bytes());
-            let loaded = if *used <= self.memory {
-                self.handle.load(spec).await.map(drop)
-            } else {
-                self.handle.register(spec)
-            };
-            if let Err(error) = loaded {
+            if let Err(error) = self.handle.load_if_room(spec).await {
                 tracing::warn!(%error, "model not loaded; its calls answer 503 until it is");
             }
         }
@@ -205,8 +195,9 @@ impl Models for DeviceModels {
         let files = content.refs();
         let conflict =
             |what: &str| Error::new(ErrorKind::Conflict, format!("model {model} version {version} {what}"));
-        // The same version is loaded already or failed already; other content must not take its place.
-        if self.is_stored(candidate).is_some_and(|known| Loadable::of(&known) != Some(files)) {
+        // The same version is loaded already or failed already; another one must not take its place.
+        let other = |known: Arc<ModelVersion>| Loadable::of(&known) != Some(files) || known.card != *card;
+        if self.is_stored(candidate).is_some_and(other) {
             return Err(conflict("exists with other content: push the next number"));
         }
         let key = model_key(tenant.as_ref(), model.as_str(), *version);
@@ -254,7 +245,8 @@ impl Models for DeviceModels {
             }
             Some(ModelState::Failed(error)) => format!("failed: {error}"),
         };
-        ModelStatus { state, reason, signature: self.handle.signature(&key).map(|s| shown(&s)) }
+        let signature = self.handle.signature(&key).map(|s| shown(&s));
+        ModelStatus { state, reason, signature, memory: self.handle.memory(&key) }
     }
 
     async fn lift(&self, tenant: Option<&TenantName>, version: &ModelVersion) -> Result<(), Error> {
@@ -265,8 +257,8 @@ impl Models for DeviceModels {
             let text = format!("model {model} version {number} is not quarantined: it is {state}");
             return Err(Error::new(ErrorKind::Conflict, text));
         }
-        let (digest, _) = version.graph().ok_or_else(Error::internal)?;
-        let spec = self.spec(key, &version.card, digest)?;
+        let files = Loadable::of(version).ok_or_else(Error::internal)?;
+        let spec = self.spec(key, &version.card, &files)?;
         self.handle.load(spec).await.map(drop).map_err(|error| refusal(&error))
     }
 

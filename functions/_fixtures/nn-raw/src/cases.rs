@@ -91,6 +91,7 @@ pub(crate) fn run(case: &str, query: &Query<'_>) -> Result<Option<Outcome>> {
             let ramp: Vec<u8> = (0..784u16).flat_map(|i| (f32::from(i) / 784.0).to_le_bytes()).collect();
             on_mlp(vec![("x".to_owned(), Tensor::new(&[1, 784], TensorType::Fp32, &ramp))])
         }
+        "any" => any(&model("identity-f32"), query.req)?,
         case => return Ok(pair::run(case)),
     }))
 }
@@ -106,6 +107,22 @@ fn echo(model: &str, req: &Request) -> Result<Outcome> {
     let dimension = u32::try_from(numbers.len())?;
     let data: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
     let inputs = vec![("x".to_owned(), Tensor::new(&[1, dimension], TensorType::Fp32, &data))];
+    Ok(compute(model, inputs).map(|outputs| describe(&outputs)))
+}
+
+/// The body's tensors, `[[name, "f32" or "i64", dimensions, values], …]`; a value that is null is NaN.
+fn any(model: &str, req: &Request) -> Result<Outcome> {
+    let tensors: Vec<(String, String, Vec<u32>, Vec<Option<f64>>)> = req.json()?;
+    let tensor = |(name, ty, dimensions, values): (String, String, Vec<u32>, Vec<Option<f64>>)| {
+        let values = values.into_iter().map(|value| value.unwrap_or(f64::NAN));
+        let tensor = match ty.as_str() {
+            "f32" => (TensorType::Fp32, values.flat_map(|v| (v as f32).to_le_bytes()).collect::<Vec<_>>()),
+            "i64" => (TensorType::I64, values.flat_map(|v| (v as i64).to_le_bytes()).collect()),
+            _ => return Err(Error::bad_request(format!("no type {ty:?}"))),
+        };
+        Ok((name, Tensor::new(&dimensions, tensor.0, &tensor.1)))
+    };
+    let inputs = tensors.into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
     Ok(compute(model, inputs).map(|outputs| describe(&outputs)))
 }
 

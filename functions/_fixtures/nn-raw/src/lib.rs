@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `ok` (default) | `mlp` | one row of 784 zeros |
 //! | `echo` | `identity-f32` | the numbers of the body (JSON list) there and back |
+//! | `any` | `identity-f32` | the tensors of the body, `[[name, "f32" or "i64", dimensions, values], …]`, null for NaN |
 //! | `all-types` | `identity-*` | every element type there and back, compared bit by bit |
 //! | `slow` | `slow` | a matrix product of `?size=` (default 4096), `?rounds=` times (default 2): about 2 s |
 //! | `wrong-shape` | `mlp` | 783 columns |

@@ -85,6 +85,8 @@ pub struct ModelStatus {
     pub reason: Option<String>,
     /// Known once it has been loaded.
     pub signature: Option<Signature>,
+    /// Bytes that it takes of its device's memory, while it is there.
+    pub memory: Option<u64>,
 }
 
 impl ModelStatus {

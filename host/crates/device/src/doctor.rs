@@ -84,7 +84,7 @@ fn mechanism(name: &'static str, result: io::Result<()>, advice: &'static str) -
 }
 
 fn landlock() -> Finding {
-    const ADVICE: &str = "use Linux 6.12 or later with landlock in the list of security modules (lsm=)";
+    const ADVICE: &str = "use Linux 6.12 or later with landlock in the list of security modules (lsm=): with [engines] require-sandbox no worker starts without";
     const VERSION: libc::c_uint = 1;
     #[allow(unsafe_code, reason = "the crate does not tell the kernel's version")]
     // SAFETY: with this flag the call only answers a number and reads no memory.

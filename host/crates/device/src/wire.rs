@@ -4,7 +4,7 @@
 use wasmeter_inference::{Batching, DType, Dim, MAX_NAME, MAX_PORTS, MAX_RANK, Port, Precision, Signature};
 
 /// Version of this protocol. Host and worker are one binary, so a mismatch means a replaced file.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 /// The largest message; below the kernel's default socket buffer, so that it never fails to fit.
 pub(crate) const MAX_MESSAGE: usize = 128 * 1024;
 /// The longest text of an error.
@@ -47,7 +47,6 @@ pub(crate) enum ToHost {
     Ready(SandboxReport),
     /// The worker cannot start; it ends after this.
     NotReady {
-        engine_missing: bool,
         message: String,
     },
     Loaded {
@@ -58,6 +57,10 @@ pub(crate) enum ToHost {
     Refused {
         model: u32,
         message: String,
+    },
+    /// The model is gone, and its memory is free.
+    Unloaded {
+        model: u32,
     },
     Ran {
         run: u64,
@@ -162,8 +165,8 @@ impl ToHost {
             ToHost::Ready(report) => {
                 w.u8(1).text(&report.landlock, MAX_NAME).u8(report.seccomp.into());
             }
-            ToHost::NotReady { engine_missing, message } => {
-                w.u8(2).u8((*engine_missing).into()).text(message, MAX_TEXT);
+            ToHost::NotReady { message } => {
+                w.u8(2).text(message, MAX_TEXT);
             }
             ToHost::Loaded { model, signature, batching } => {
                 w.u8(3).u32(*model).ports(&signature.inputs).ports(&signature.outputs);
@@ -192,6 +195,9 @@ impl ToHost {
                     w.text(&probe.what, MAX_NAME).u32(probe.errno.cast_unsigned());
                 }
             }
+            ToHost::Unloaded { model } => {
+                w.u8(8).u32(*model);
+            }
         }
     }
 
@@ -199,7 +205,7 @@ impl ToHost {
         let mut r = Reader(bytes);
         let message = match r.u8()? {
             1 => ToHost::Ready(SandboxReport { landlock: r.text(MAX_NAME)?, seccomp: r.flag()? }),
-            2 => ToHost::NotReady { engine_missing: r.flag()?, message: r.text(MAX_TEXT)? },
+            2 => ToHost::NotReady { message: r.text(MAX_TEXT)? },
             3 => ToHost::Loaded {
                 model: r.u32()?,
                 signature: Signature { inputs: r.ports()?, outputs: r.ports()? },
@@ -224,6 +230,7 @@ impl ToHost {
                     |r: &mut Reader<'_>| Ok(Probe { what: r.text(MAX_NAME)?, errno: r.u32()?.cast_signed() });
                 ToHost::Probed((0..count).map(|_| probe(&mut r)).collect::<Parsed<_>>()?)
             }
+            8 => ToHost::Unloaded { model: r.u32()? },
             _ => return Err(Malformed),
         };
         r.end(message)
@@ -457,7 +464,7 @@ mod tests {
         let any = Port { name: "y".into(), dtype: DType::Bool, dims: None };
         for message in [
             ToHost::Ready(SandboxReport { landlock: "full".into(), seccomp: true }),
-            ToHost::NotReady { engine_missing: true, message: "no".into() },
+            ToHost::NotReady { message: "no".into() },
             ToHost::Loaded {
                 model: 1,
                 signature: Signature { inputs: vec![port], outputs: vec![any] },
@@ -469,6 +476,7 @@ mod tests {
                 batching: Batching::Rows,
             },
             ToHost::Refused { model: 1, message: "bad".into() },
+            ToHost::Unloaded { model: 7 },
             ToHost::Ran { run: 1, busy_ns: 2, outputs: vec![placed(), placed()] },
             ToHost::Failed { run: 1, busy_ns: 2, kind: Failure::TooLarge, message: "big".into() },
             ToHost::Probed(vec![Probe { what: "open".into(), errno: 13 }]),

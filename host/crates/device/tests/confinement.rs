@@ -8,12 +8,14 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Command, Stdio},
-    thread::sleep,
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
-use common::{backend, i64s, load, outputs};
-use wasmeter_inference::Owner;
+use common::{backend, i64s, load, options, outputs};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+use wasmeter_device::{WorkerBackend, WorkerOptions};
+use wasmeter_inference::{BackendError, Owner};
 
 fn wait_for(what: &str, condition: impl Fn() -> bool) {
     let until = Instant::now() + Duration::from_secs(10);
@@ -81,6 +83,51 @@ fn the_sandbox_refuses_everything_it_should() {
     }
     // The worker survives the questions.
     load(&mut backend, "sum").unwrap();
+}
+
+/// Runs a test on a thread for which the kernel does not know these system calls, nor for what the thread starts.
+fn without(calls: &[i64], test: fn()) {
+    let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
+    let missing = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
+    let arch = env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, missing, arch).unwrap();
+    let program: BpfProgram = filter.try_into().unwrap();
+    let thread = thread::spawn(move || {
+        apply_filter(&program).unwrap();
+        test();
+    });
+    thread.join().unwrap();
+}
+
+#[test]
+fn without_landlock_configuration_decides() {
+    let landlock =
+        [libc::SYS_landlock_create_ruleset, libc::SYS_landlock_add_rule, libc::SYS_landlock_restrict_self];
+    without(&landlock, || {
+        let mut strict = WorkerBackend::new("cpu:0", WorkerOptions { require_sandbox: true, ..options() });
+        let error = load(&mut strict, "sum").unwrap_err();
+        assert!(matches!(error, BackendError::EngineMissing(_)), "{error:?}");
+        for word in ["cpu:0", "Landlock none", "require-sandbox", "doctor"] {
+            assert!(error.to_string().contains(word), "{error}");
+        }
+        assert_eq!(strict.worker_pid(&Owner::Operator), None);
+
+        // The filter alone denies the same.
+        let mut lenient = backend();
+        let (report, probes) = lenient.probe_sandbox().unwrap();
+        assert_eq!((report.landlock.as_str(), report.seccomp), ("none", true));
+        assert!(probes.iter().all(|probe| probe.errno != 0), "{probes:?}");
+        load(&mut lenient, "sum").unwrap();
+    });
+}
+
+#[test]
+fn without_system_call_filters_no_worker_starts() {
+    without(&[libc::SYS_seccomp], || {
+        let error = load(&mut backend(), "sum").unwrap_err();
+        assert!(matches!(error, BackendError::EngineMissing(_)), "{error:?}");
+        assert!(error.to_string().contains("cannot be confined"), "{error}");
+    });
 }
 
 #[test]

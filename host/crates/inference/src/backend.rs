@@ -26,7 +26,14 @@ pub trait Backend: Send {
     /// [`BackendError`]; the device stays usable unless it says `Lost`.
     fn load(&mut self, spec: &ModelSpec, file: File) -> Result<Loaded, BackendError>;
 
-    /// Forgets a model version; unknown ones are ignored.
+    /// By how many bytes the memory of the device has grown since just before this model was loaded; asked after the
+    /// load and its warm-up, with nothing else in between. `None` where that cannot be told.
+    fn grown(&self, key: &ModelKey) -> Option<u64> {
+        let _ = key;
+        None
+    }
+
+    /// Forgets a model version, and ends when its memory is free; unknown ones are ignored.
     fn unload(&mut self, key: &ModelKey);
 
     /// Runs a batch.
@@ -137,7 +144,8 @@ pub enum BackendError {
         /// Busy time until then.
         busy_ns: u64,
     },
-    /// The engine's library is missing: names it and what to do.
+    /// The device cannot be used on this machine: its library is missing, or its worker cannot be confined. Names what is
+    /// missing and what to do.
     #[error("{0}")]
     EngineMissing(String),
     /// The device does not hold this model: it was never loaded, or the device was restarted.

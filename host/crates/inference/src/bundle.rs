@@ -32,6 +32,9 @@ pub struct IrBundle {
 #[error("the bundle of XML and weights is cut off")]
 pub struct CutOff;
 
+/// The XML and the weights.
+type Parts<'a> = (&'a [u8], &'a [u8]);
+
 impl IrBundle {
     /// Bytes of a head.
     pub const HEAD: usize = HEAD;
@@ -81,7 +84,7 @@ impl IrBundle {
 
     /// The XML and the weights of a bundle in memory; `None` where the bytes are another thing.
     #[must_use]
-    pub fn split(file: &[u8]) -> Option<Result<(&[u8], &[u8]), CutOff>> {
+    pub fn split(file: &[u8]) -> Option<Result<Parts<'_>, CutOff>> {
         file.strip_prefix(MARK)?;
         let parts = || {
             let (head, rest) = file.split_first_chunk()?;

@@ -47,12 +47,13 @@ impl Device {
         control: Arc<dyn DeviceControl>,
         capacity: usize,
         grace: Duration,
+        room: Room,
     ) -> Self {
         let histogram = |metric: &'static str| metrics::histogram!(metric, "device" => name.to_string());
         Self {
             queue: Queue::new(&name, capacity),
             ledger: Ledger::new(&name),
-            room: Room::default(),
+            room,
             compute_seconds: histogram("wasmeter_device_compute_seconds"),
             queue_seconds: histogram("wasmeter_device_queue_seconds"),
             name,

@@ -98,6 +98,11 @@ impl Grouping {
         self.limit.fetch_min((rows / 2).max(1), Ordering::Relaxed);
     }
 
+    /// The model gets another chance, and its batches too.
+    pub(crate) fn forgive(&self) {
+        self.limit.store(self.options.max_batch.max(1), Ordering::Relaxed);
+    }
+
     /// Inputs must fit the signature, in its order.
     pub(crate) fn plan(&self, inputs: &[Tensor]) -> Plan {
         let mut dims = Vec::with_capacity(inputs.len() * 5);

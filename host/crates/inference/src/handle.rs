@@ -52,7 +52,7 @@ pub struct ModelStatus {
     pub device: Arc<str>,
     /// Where it stands.
     pub state: ModelState,
-    /// What it takes of its device's memory while it is on it.
+    /// What it takes of its device's memory while it is on it: a forecast until it has been loaded.
     pub bytes: u64,
 }
 
@@ -76,9 +76,30 @@ impl Handle {
         if let ModelState::Ready(signature) = model.state() {
             return Ok(signature);
         }
-        let mut loading = self.bring(&model);
+        self.brought(&model).await
+    }
+
+    async fn brought(&self, model: &Arc<Model>) -> Result<Arc<Signature>, ModelError> {
+        let mut loading = self.bring(model);
         let outcome = loading.wait_for(Option::is_some).await;
         outcome.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(ModelError::Draining))
+    }
+
+    /// Registers a model version, and loads it if no other has to leave for it; else it is loaded when it is first
+    /// computed. For one start of the host: all that fit are there before the first call.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    pub async fn load_if_room(&self, spec: ModelSpec) -> Result<(), ModelError> {
+        let model = self.known_or_new(spec)?;
+        if !matches!(model.state(), ModelState::Ready(_)) {
+            if self.has_room(&model) {
+                self.brought(&model).await?;
+            } else {
+                model.set(ModelState::Evicted);
+            }
+        }
+        Ok(())
     }
 
     /// Registers a model version that is loaded when it is first computed. One that is known already stays as it is.
@@ -94,23 +115,28 @@ impl Handle {
         Ok(())
     }
 
-    /// The model of this very form, unless it failed; else a new one in its place.
+    /// The model of this very form; else a new one in its place.
     fn known_or_new(&self, spec: ModelSpec) -> Result<Arc<Model>, ModelError> {
         let found = self.inner.devices.iter().find(|device| *device.name == *spec.device);
         let Some(device) = found else {
             return Err(ModelError::UnknownDevice { key: spec.key, device: spec.device });
         };
         if let Some(known) = self.inner.registry.get(&spec.key) {
-            if known.spec == spec && !matches!(known.state(), ModelState::Failed(_) | ModelState::Unloaded) {
+            let state = known.state();
+            // One that failed stays the same: who holds it holds what a new attempt makes of it.
+            if known.spec == spec && !matches!(state, ModelState::Unloaded) {
                 known.retire(false);
+                if matches!(state, ModelState::Failed(_)) {
+                    known.grouping.forgive();
+                }
                 return Ok(known);
             }
             if known.is_retired() && known.spec != spec {
                 return Err(ModelError::InUse(spec.key));
             }
         }
-        let bytes = self.inner.source.size(&spec.key).unwrap_or(0);
-        let model = Arc::new(Model::new(spec, Arc::clone(device), bytes));
+        let file = self.inner.source.size(&spec.key).unwrap_or(0);
+        let model = Arc::new(Model::new(spec, Arc::clone(device), file));
         if let Some(old) = self.inner.registry.insert(Arc::clone(&model)) {
             old.set(ModelState::Unloaded);
         }
@@ -145,6 +171,13 @@ impl Handle {
         }
     }
 
+    /// Bytes that a model takes of its device's memory, while it is on it.
+    #[must_use]
+    pub fn memory(&self, key: &ModelKey) -> Option<u64> {
+        let model = self.inner.registry.get(key)?;
+        model.counts().then(|| model.bytes())
+    }
+
     /// The device of a registered model and the meter of its time.
     #[must_use]
     pub fn placement(&self, key: &ModelKey) -> Option<(Arc<str>, DeviceClass)> {
@@ -171,7 +204,7 @@ impl Handle {
             key: model.spec.key.clone(),
             device: Arc::clone(&model.device.name),
             state: model.state(),
-            bytes: model.bytes,
+            bytes: model.bytes(),
         };
         Status {
             devices: self.inner.devices.iter().map(device).collect(),

@@ -133,8 +133,9 @@ impl Lane {
             Ok(signature) => {
                 let signature = Arc::new(signature);
                 if self.warm_up {
-                    self.run_once(model, &signature);
+                    self.warm_up(model, &signature);
                 }
+                model.measured(self.backend.grown(key));
                 model.set(ModelState::Ready(Arc::clone(&signature)));
                 Ok(signature)
             }

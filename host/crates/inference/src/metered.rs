@@ -19,6 +19,10 @@ impl Metered {
         result
     }
 
+    pub(crate) fn grown(&self, key: &ModelKey) -> Option<u64> {
+        self.backend.grown(key)
+    }
+
     pub(crate) fn unload(&mut self, key: &ModelKey) {
         self.backend.unload(key);
     }

@@ -192,8 +192,8 @@ pub trait ModelSource: Send + Sync {
     /// Where there is no such file, or it cannot be read.
     fn open(&self, key: &ModelKey) -> io::Result<File>;
 
-    /// Bytes of what the engine loads, which stand for the memory that the model takes on its device; `None` where
-    /// that is not known. Must not block.
+    /// Bytes of what the engine loads, from which the memory that the model will take is forecast; `None` where that is
+    /// not known. Must not block.
     fn size(&self, key: &ModelKey) -> Option<u64> {
         let _ = key;
         None
@@ -258,14 +258,14 @@ pub enum ModelError {
     },
     /// It does not fit onto its device, whatever else leaves.
     #[error(
-        "model {key} has {bytes} bytes, and device {device} holds models of {budget} bytes: raise [engines] model-memory"
+        "model {key} takes {bytes} bytes of memory, and device {device} has {budget} for models: raise [engines] model-memory"
     )]
     TooLarge {
         /// The model.
         key: ModelKey,
         /// Its device.
         device: String,
-        /// Its size.
+        /// The size of its file, or what its load was seen to take.
         bytes: u64,
         /// The device's budget.
         budget: u64,

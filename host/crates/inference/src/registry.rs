@@ -2,7 +2,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -35,8 +35,12 @@ pub(crate) struct Model {
     pub(crate) spec: ModelSpec,
     pub(crate) device: Arc<Device>,
     pub(crate) grouping: Grouping,
-    /// What it takes of its device's memory.
-    pub(crate) bytes: u64,
+    /// Bytes of its file.
+    file: u64,
+    /// What it takes of its device's memory: a forecast until it has been loaded.
+    bytes: AtomicU64,
+    /// Its device keeps this much memory free for the load under way.
+    booked: AtomicBool,
     state: RwLock<ModelState>,
     /// The load under way: all who need the model wait for the same one.
     pub(crate) loading: Mutex<Option<Loading>>,
@@ -59,13 +63,17 @@ struct History {
 }
 
 impl Model {
-    pub(crate) fn new(spec: ModelSpec, device: Arc<Device>, bytes: u64) -> Self {
+    /// A model whose file has so many bytes.
+    pub(crate) fn new(spec: ModelSpec, device: Arc<Device>, file: u64) -> Self {
         let grouping = Grouping::new(spec.batching.clone());
+        let bytes = AtomicU64::new(device.room.forecast(file));
         Self {
             spec,
             device,
             grouping,
+            file,
             bytes,
+            booked: AtomicBool::new(false),
             state: RwLock::new(ModelState::Loading),
             loading: Mutex::default(),
             running: AtomicUsize::new(0),
@@ -114,6 +122,28 @@ impl Model {
 
     pub(crate) fn is_quarantined(&self) -> bool {
         matches!(&*self.state.read(), ModelState::Failed(ModelError::Quarantined { .. }))
+    }
+
+    /// What it takes of its device's memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// What its load was seen to take, as far as that can be seen. Never less than its file: memory that the engine got
+    /// from another model's end is not seen.
+    pub(crate) fn measured(&self, bytes: Option<u64>) {
+        if let Some(bytes) = bytes {
+            self.bytes.store(bytes.max(self.file), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn book(&self, booked: bool) {
+        self.booked.store(booked, Ordering::Release);
+    }
+
+    /// Whether its bytes are in the books of its device.
+    pub(crate) fn counts(&self) -> bool {
+        matches!(*self.state.read(), ModelState::Ready(_)) || self.booked.load(Ordering::Acquire)
     }
 
     /// Counts a compute in, so that the model stays where it is; only a model that is on its device takes one.

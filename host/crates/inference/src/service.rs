@@ -8,6 +8,7 @@ use crate::{
     handle::Inner,
     lane::{Lane, Quarantine},
     registry::Registry,
+    room::Room,
 };
 
 /// One device and its backend.
@@ -34,16 +35,20 @@ pub struct Options {
     pub quarantine_window: Duration,
     /// How long a shutdown waits for runs before it ends the devices.
     pub drain_timeout: Duration,
-    /// Bytes of models that a device may hold. A model that does not fit beside the others makes idle ones leave.
+    /// Memory that the models on a device may take, in bytes: what their loads were seen to take, where the backend can
+    /// tell, else a forecast from the size of their files. A model that does not fit beside the others makes idle ones
+    /// leave.
     pub model_memory: u64,
-    /// Whether a model is run once after each load, on zeros and on the platform's account: the first run of an
-    /// engine is slow, and no caller shall have it.
+    /// How long a load waits for models in use to become idle, where there is no other room for it.
+    pub load_wait: Duration,
+    /// Whether a model is run a few times after each load, on zeros and on the platform's account: the first run of an
+    /// engine is slow, and no caller shall have it; the others tell what its shapes cost.
     pub warm_up: bool,
 }
 
 impl Options {
     /// The defaults: 1024 waiting computes a device, 10 ms of grace, quarantine at the second death within
-    /// ten minutes, 30 s to drain, 8 GiB of models a device, no warm-up.
+    /// ten minutes, 30 s to drain, 8 GiB of models a device, 10 s of waiting for room, no warm-up.
     #[must_use]
     pub fn new(devices: Vec<DeviceOptions>, source: Arc<dyn ModelSource>) -> Self {
         Self {
@@ -55,6 +60,7 @@ impl Options {
             quarantine_window: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(30),
             model_memory: 8 << 30,
+            load_wait: Duration::from_secs(10),
             warm_up: false,
         }
     }
@@ -82,8 +88,8 @@ impl Service {
                 backend.control(),
                 options.queue_capacity,
                 options.kill_grace,
+                Room::new(options.model_memory, options.load_wait),
             ));
-            device.room.set_budget(options.model_memory);
             devices.push(Arc::clone(&device));
             let source = Arc::clone(&options.source);
             lanes.push(Lane::new(device, backend, source, quarantine, options.warm_up));

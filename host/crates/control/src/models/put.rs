@@ -113,8 +113,9 @@ async fn push(
         return Ok((StatusCode::OK, Json(view::version(&shared, owner.as_ref(), known))));
     }
     let candidate = Candidate { tenant: owner.clone(), model, version: number, card, files };
-    let signature = shared.deps.models.check(&candidate).await?;
+    // Also for a pusher who leaves: what the check loads would stay without a version that owns it.
     to_the_end(async move {
+        let signature = shared.deps.models.check(&candidate).await?;
         let ModelPut { version, created } = store(&shared, owner.as_ref(), version, candidate.files).await?;
         drop(permit);
         let tenant = owner.as_ref().map(TenantName::as_str);

@@ -40,6 +40,9 @@ pub(crate) struct VersionView {
     /// Why it is quarantined; absent otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// Bytes that it takes of its device's memory, while it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<u64>,
     /// Inputs and outputs, once it has been loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
@@ -57,7 +60,7 @@ pub(crate) struct FileView {
 }
 
 pub(crate) fn version(shared: &Shared, owner: Option<&TenantName>, version: &ModelVersion) -> VersionView {
-    let ModelStatus { state, reason, signature } = shared.deps.models.status(owner, version);
+    let ModelStatus { state, reason, signature, memory } = shared.deps.models.status(owner, version);
     let file =
         |(digest, size): &(wasmeter_types::Digest, u64)| FileView { digest: digest.to_string(), size: *size };
     VersionView {
@@ -75,6 +78,7 @@ pub(crate) fn version(shared: &Shared, owner: Option<&TenantName>, version: &Mod
         created: rfc3339(version.created_ns),
         state,
         reason,
+        memory,
         signature,
     }
 }

@@ -240,7 +240,12 @@ impl Models for Seen {
     }
 
     fn status(&self, _: Option<&TenantName>, version: &ModelVersion) -> ModelStatus {
-        ModelStatus { state: format!("ready {}", version.version), reason: None, signature: None }
+        ModelStatus {
+            state: format!("ready {}", version.version),
+            reason: None,
+            signature: None,
+            memory: None,
+        }
     }
 
     async fn lift(&self, tenant: Option<&TenantName>, version: &ModelVersion) -> Result<(), Error> {

@@ -121,11 +121,25 @@ impl WorkerBackend {
         match Worker::start(&self.options, target, library, &name, &self.control) {
             Ok(worker) => {
                 let SandboxReport { landlock, seccomp } = &worker.sandbox;
+                if landlock != "full" {
+                    if self.options.require_sandbox {
+                        return Err(BackendError::EngineMissing(format!(
+                            "device {} is not used: its worker would run with Landlock {landlock}, and [engines] \
+                             require-sandbox insists on all of it; `wasmeter doctor` says what this machine lacks",
+                            self.name
+                        )));
+                    }
+                    tracing::warn!(
+                        worker = name,
+                        landlock,
+                        "the kernel lacks Landlock or parts of it: the system call filter alone confines this device worker"
+                    );
+                }
                 let (pid, took) = (worker.pid(), began.elapsed());
                 tracing::info!(worker = name, pid, ?took, landlock, seccomp, "device worker started");
                 Ok(worker)
             }
-            Err(StartError::Engine(message)) => Err(BackendError::EngineMissing(message)),
+            Err(StartError::Unusable(message)) => Err(BackendError::EngineMissing(message)),
             Err(StartError::Failed(why)) => {
                 self.buried(owner);
                 let busy_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -196,6 +210,17 @@ impl Backend for WorkerBackend {
             self.buried(owner);
         }
         result
+    }
+
+    fn grown(&self, key: &ModelKey) -> Option<u64> {
+        // What lies on an accelerator is not in the memory of the process.
+        if self.class() == DeviceClass::Gpu {
+            return None;
+        }
+        let (grown, file) = self.workers.get(&key.owner)?.grown(key)?;
+        // OpenVINO keeps the file mapped, which is shared memory and not in the growth.
+        let mapped = matches!(self.target.as_ref().map(Target::library), Ok(Library::OpenVino));
+        Some(if mapped { grown.saturating_add(file) } else { grown })
     }
 
     fn unload(&mut self, key: &ModelKey) {

@@ -59,7 +59,8 @@ fn worker() {
                 let run = if lie == "run" { run + 1 } else { run };
                 ToHost::Ran { run, busy_ns: u64::MAX, outputs }
             }
-            ToWorker::Unload { .. } | ToWorker::Probe => continue,
+            ToWorker::Unload { model } => ToHost::Unloaded { model },
+            ToWorker::Probe => continue,
         };
         let is_run = matches!(message, ToHost::Ran { .. });
         message.encode(&mut out);

@@ -46,6 +46,10 @@ pub struct WorkerOptions {
     /// How long a worker of a tenant may have nothing to do before it is ended; its models are loaded again when
     /// they are called. The operator's worker stays.
     pub idle_after: Duration,
+    /// Whether a worker must have all of its confinement. A kernel without Landlock, or with a part of it, leaves a worker
+    /// with the system call filter alone, which denies it files and network too, but as the only wall: without this such a
+    /// worker runs, with a warning, since containers often have no Landlock. A worker without the filter never runs.
+    pub require_sandbox: bool,
 }
 
 impl Default for WorkerOptions {
@@ -65,6 +69,7 @@ impl Default for WorkerOptions {
             restart_min: Duration::from_millis(10),
             restart_max: Duration::from_secs(5),
             idle_after: Duration::from_secs(300),
+            require_sandbox: false,
         }
     }
 }

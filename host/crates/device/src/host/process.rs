@@ -1,6 +1,7 @@
 //! The child process: how it starts, what it inherits, how its end is noticed.
 
 use std::{
+    fs,
     io::{self, Read},
     os::{
         fd::{AsRawFd, OwnedFd, RawFd},
@@ -129,6 +130,15 @@ impl Process {
         spawned.map(|_| process)
     }
 
+    /// Private memory that it has in use, in bytes, as the kernel tells (proc_pid_status(5), `RssAnon`); `None` where it is
+    /// dead, or `/proc` is not to be seen.
+    pub(super) fn memory(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let memory = rss_anon(&status)?;
+        // Else the number may be another process's by now.
+        (!self.is_dead()).then_some(memory)
+    }
+
     pub(super) fn is_dead(&self) -> bool {
         self.watch.state.lock().status.is_some()
     }
@@ -231,6 +241,11 @@ pub(super) fn printable(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+fn rss_anon(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.signal(), status.code()) {
@@ -266,5 +281,18 @@ fn prepare(parent: u32, socket: RawFd, memory_limit: u64) -> io::Result<()> {
         let flags = libc::c_int::try_from(libc::CLOSE_RANGE_CLOEXEC).unwrap_or(0);
         libc::close_range(3, libc::c_uint::MAX, flags);
         check(libc::fcntl(socket, libc::F_SETFD, 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_memory_is_read_in_bytes() {
+        assert_eq!(rss_anon("VmRSS:\t 9 kB\nRssAnon:\t   5120 kB\nRssFile:\t 7 kB\n"), Some(5120 * 1024));
+        assert_eq!(rss_anon("VmRSS:\t 9 kB\n"), None);
+        let own = fs::read_to_string("/proc/self/status").unwrap();
+        assert!(rss_anon(&own).unwrap() > 0);
     }
 }

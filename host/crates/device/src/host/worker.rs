@@ -33,7 +33,7 @@ use crate::{
 /// Regions that one entry used beyond this give their pages back at once.
 const KEEP_BYTES: u64 = 4 << 20;
 
-/// How long a message may wait for room in the socket, and a probe for its answer.
+/// How long a message may wait for room in the socket, and a probe or an unload for its answer.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct Worker {
@@ -61,6 +61,10 @@ struct Model {
     /// Whether entries may be laid together.
     rows: bool,
     patience: Patience,
+    /// Private memory of the worker before it had the model.
+    before: Option<u64>,
+    /// Bytes of its file.
+    size: u64,
 }
 
 /// Inputs on their way into the region.
@@ -75,7 +79,8 @@ const LOOK: Duration = Duration::from_micros(50);
 
 /// Why a worker did not start.
 pub(super) enum StartError {
-    Engine(String),
+    /// The machine lacks something, and another start would find the same.
+    Unusable(String),
     Failed(String),
 }
 
@@ -149,12 +154,7 @@ impl Worker {
                 worker.sandbox = report;
                 Ok(worker)
             }
-            Ok(ToHost::NotReady { engine_missing: true, message }) => {
-                Err(StartError::Engine(printable(&message)))
-            }
-            Ok(ToHost::NotReady { engine_missing: false, message }) => {
-                Err(StartError::Failed(printable(&message)))
-            }
+            Ok(ToHost::NotReady { message }) => Err(StartError::Unusable(printable(&message))),
             Ok(_) => Err(StartError::Failed(worker.end(&out_of_turn()))),
             Err(broken) => Err(StartError::Failed(worker.end(&broken))),
         }
@@ -205,6 +205,7 @@ impl Worker {
         limit: Duration,
     ) -> Result<Loaded, BackendError> {
         self.unload(key);
+        let before = self.process.memory();
         let id = self.next_model;
         self.next_model = self.next_model.wrapping_add(1);
         let stopwatch = self.stopwatch();
@@ -221,6 +222,8 @@ impl Worker {
                     outputs: signature.outputs.iter().map(|port| port.dtype).collect(),
                     rows: batching == Batching::Rows,
                     patience: Patience::new(LOOK),
+                    before,
+                    size,
                 };
                 self.models.insert(key.clone(), model);
                 let batching = match batching {
@@ -239,9 +242,22 @@ impl Worker {
 
     pub(super) fn unload(&mut self, key: &ModelKey) {
         if let Some(model) = self.models.remove(key) {
-            // A worker that cannot be told is dead, and the next call finds that out.
-            let _ = self.send(&ToWorker::Unload { model: model.id }, &[]);
+            let answer = self.send(&ToWorker::Unload { model: model.id }, &[]).and_then(|()| {
+                self.channel.wait(SEND_TIMEOUT)?;
+                self.receive()
+            });
+            if !matches!(answer, Ok(ToHost::Unloaded { model: id }) if id == model.id) {
+                // The next call finds it dead.
+                self.end(&strange("it did not unload a model"));
+            }
         }
+    }
+
+    /// Bytes by which the worker's private memory has grown since it began to load this model, and those of the model's
+    /// file.
+    pub(super) fn grown(&self, key: &ModelKey) -> Option<(u64, u64)> {
+        let model = self.models.get(key)?;
+        Some((self.process.memory()?.saturating_sub(model.before?), model.size))
     }
 
     fn stopwatch(&self) -> Stopwatch {

@@ -114,25 +114,27 @@ fn serve(arguments: impl IntoIterator<Item = OsString>) -> io::Result<()> {
     let input = Region::map(input, input_bytes, false)?;
     let output = Region::map(output, output_bytes, true)?;
 
-    sandbox::lock_early()?;
     let accelerator = arguments.target.class() == DeviceClass::Gpu;
-    let mut report = SandboxReport::default();
-    if accelerator {
-        report = sandbox::lock_for_accelerator(&arguments.library)?;
-    }
+    let early = sandbox::lock_early().and_then(|()| match accelerator {
+        true => sandbox::lock_for_accelerator(&arguments.library),
+        false => Ok(SandboxReport::default()),
+    });
+    let mut report = match early {
+        Ok(report) => report,
+        Err(error) => return send(&channel, &ToHost::NotReady { message: unconfined(&error) }),
+    };
     // The library is loaded and initialised while files can still be read; models come after the lock.
     let mut engine = match arguments.engine(usize::from(threads.max(1))) {
         Ok(engine) => engine,
         Err(message) => {
-            return send(&channel, &ToHost::NotReady { engine_missing: true, message });
+            return send(&channel, &ToHost::NotReady { message });
         }
     };
     if !accelerator {
         report = match sandbox::lock(channel.socket(), &arguments.target, &arguments.library) {
             Ok(report) => report,
             Err(error) => {
-                let message = format!("cannot confine the device worker: {error}");
-                return send(&channel, &ToHost::NotReady { engine_missing: false, message });
+                return send(&channel, &ToHost::NotReady { message: unconfined(&error) });
             }
         };
     }
@@ -152,13 +154,16 @@ fn serve(arguments: impl IntoIterator<Item = OsString>) -> io::Result<()> {
                 let Some(file) = packet.fds.into_iter().next() else {
                     return Err(invalid("a model without its file"));
                 };
-                match engine.load(model, file, size, precision) {
+                let loaded = engine.load(model, file, size, precision);
+                give_memory_back();
+                match loaded {
                     Ok(Ready { signature, batching }) => {
                         let loaded = ToHost::Loaded { model, signature, batching };
                         if fits(&loaded) {
                             loaded
                         } else {
                             engine.unload(model);
+                            give_memory_back();
                             let message = "the names of the model's inputs and outputs are too long";
                             ToHost::Refused { model, message: message.to_owned() }
                         }
@@ -168,7 +173,8 @@ fn serve(arguments: impl IntoIterator<Item = OsString>) -> io::Result<()> {
             }
             ToWorker::Unload { model } => {
                 engine.unload(model);
-                continue;
+                give_memory_back();
+                ToHost::Unloaded { model }
             }
             ToWorker::Run { run, model, inputs } => engine.run(run, model, &inputs, &input, &output),
             ToWorker::Probe => ToHost::Probed(probe::probe()),
@@ -182,6 +188,21 @@ fn fits(message: &ToHost) -> bool {
     let mut bytes = Vec::new();
     message.encode(&mut bytes);
     bytes.len() <= MAX_MESSAGE
+}
+
+fn unconfined(error: &io::Error) -> String {
+    format!("the device worker cannot be confined: {error}; `wasmeter doctor` says what this machine lacks")
+}
+
+/// Returns what the engine has freed to the kernel. The allocator would keep it, and the host could not tell what a model
+/// takes.
+#[allow(unsafe_code, reason = "the allocator's own function; engines allocate with it too")]
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointer, and other threads may allocate meanwhile.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> io::Result<(OwnedFd, Arguments)> {

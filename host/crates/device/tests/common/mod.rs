@@ -79,6 +79,10 @@ impl ModelSource for Files {
     fn open(&self, key: &ModelKey) -> std::io::Result<File> {
         File::open(model_path(&key.name))
     }
+
+    fn size(&self, key: &ModelKey) -> Option<u64> {
+        model_path(&key.name).metadata().map(|file| file.len()).ok()
+    }
 }
 
 pub(crate) fn load(backend: &mut WorkerBackend, name: &str) -> Result<Loaded, BackendError> {

@@ -221,7 +221,7 @@ async fn a_version_that_failed_is_pushed_again() {
     host.start().await;
     let why = state(&host, "mlp", 1).await;
     assert!(why.starts_with("failed: ") && why.contains("libonnxruntime.so"), "{why}");
-    assert_eq!(host.dev().get("/fn/dev/nn-raw/ok").send().await.status, 503);
+    assert_eq!(host.dev().get("/fn/dev/nn-raw/status?case=ok").send().await.status, 503);
 
     // Still not: the same answer, and the version stays as it is.
     let again = push(&host, "mlp", 1, &tiny_model("mlp")).await;

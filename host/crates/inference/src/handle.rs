@@ -127,7 +127,7 @@ impl Handle {
             if known.spec == spec && !matches!(state, ModelState::Unloaded) {
                 known.retire(false);
                 if matches!(state, ModelState::Failed(_)) {
-                    known.grouping.forgive();
+                    known.forgive();
                 }
                 return Ok(known);
             }

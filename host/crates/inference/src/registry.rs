@@ -120,6 +120,12 @@ impl Model {
         u32::try_from(deaths.len()).unwrap_or(u32::MAX)
     }
 
+    /// Somebody means it when a version that failed is loaded again: its deaths count no more.
+    pub(crate) fn forgive(&self) {
+        self.deaths.lock().clear();
+        self.grouping.forgive();
+    }
+
     pub(crate) fn is_quarantined(&self) -> bool {
         matches!(&*self.state.read(), ModelState::Failed(ModelError::Quarantined { .. }))
     }

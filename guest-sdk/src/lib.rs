@@ -15,6 +15,7 @@
 
 mod error;
 mod export;
+pub mod http;
 pub mod nn;
 pub mod raw;
 mod request;

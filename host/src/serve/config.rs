@@ -8,6 +8,8 @@ use wasmeter_device::WorkerOptions;
 use wasmeter_metering::Durability;
 use wasmeter_types::{ByteSize, WallTime};
 
+use super::outbound::OutboundSection;
+
 /// `wasmeter-server.toml`. Every key has a default, so that no file at all is a working single machine.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -16,6 +18,7 @@ pub(crate) struct Config {
     pub(crate) admission: Admission,
     pub(crate) engines: Engines,
     pub(crate) billing: Billing,
+    pub(crate) outbound: OutboundSection,
 }
 
 /// `[server]`.
@@ -271,6 +274,7 @@ impl Config {
             "server.connections must be 1 to 1000000"
         );
         self.engines.check()?;
+        self.outbound.check()?;
         if let Some(prices) = &self.billing.prices {
             ensure!(prices.is_file(), "billing.prices {} is not a file", prices.display());
         }

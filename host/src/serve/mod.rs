@@ -5,6 +5,7 @@ mod bench;
 mod billing;
 mod config;
 mod models;
+mod outbound;
 mod telemetry;
 
 use std::path::PathBuf;
@@ -17,14 +18,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use wasmeter_admission::{Gate, GateOptions, Grant, Scope, Scopes, TokenKeys};
+use wasmeter_admission::{Gate, GateOptions, Grant, HopKey, Scope, Scopes, TokenKeys};
 use wasmeter_catalog::{BlobStore, Catalog};
 use wasmeter_device::WorkerBackend;
 use wasmeter_inference::{DeviceOptions, Service};
 use wasmeter_ingress::{AdminDeps, ControlService, Readiness, ServerOptions};
 use wasmeter_metering::{BillingClient, BillingOptions, Shipper, Spool, SpoolOptions};
 use wasmeter_runtime::{
-    ArtifactCache, CompileOptions, Compiler, Invoker, InvokerOptions, Loader, LogHub, PoolOptions,
+    ArtifactCache, CompileOptions, Compiler, Invoker, InvokerOptions, Loader, LogHub, Outbound, PoolOptions,
     host_engine,
 };
 use wasmeter_store::{DataDir, FsBlobStore, SqliteEventLog, StoredModels};
@@ -88,7 +89,9 @@ async fn serve(
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let data = DataDir::open(&config.server.data, LOCK_WAIT)?;
     let tokens = token_keys(&data)?;
-    let artifact_key = artifact_key(&data)?;
+    let artifact_key = key(&data, "artifacts.key")?;
+    let hops = HopKey::new(&key(&data, "hops.key")?);
+    let outbound = Outbound::new(config.outbound.options()?, tokens.clone(), hops.clone())?;
     let catalog = Catalog::open(Box::new(SqliteEventLog::open(&data.catalog())?)).await?;
     let blobs: Arc<dyn BlobStore> = Arc::new(FsBlobStore::open(&data.blobs()).context("blob store")?);
 
@@ -147,6 +150,7 @@ async fn serve(
         handle.clone(),
         Arc::new(adapters::ModelNames { catalog: catalog.clone(), handle: handle.clone() }),
         Arc::new(adapters::SpoolRecorder { spool: spool.clone(), billing: billing.clone() }),
+        outbound,
         logs.clone(),
         InvokerOptions::default(),
     );
@@ -200,6 +204,7 @@ async fn serve(
     let deps = wasmeter_ingress::Deps {
         catalog,
         tokens,
+        hops,
         gate: gate.clone(),
         invoker: invoker.clone(),
         control,
@@ -278,9 +283,10 @@ fn token_keys(data: &DataDir) -> anyhow::Result<TokenKeys> {
     TokenKeys::from_pkcs8(&der).with_context(|| format!("{}", path.display()))
 }
 
-fn artifact_key(data: &DataDir) -> anyhow::Result<[u8; 32]> {
-    let key = wasmeter_store::read_or_create_secret(&data.keys().join("artifacts.key"), 32)?;
-    key.try_into().map_err(|_| anyhow::anyhow!("keys/artifacts.key does not hold 32 bytes: delete it"))
+/// A key of 32 bytes, made at the first start.
+fn key(data: &DataDir, name: &str) -> anyhow::Result<[u8; 32]> {
+    let key = wasmeter_store::read_or_create_secret(&data.keys().join(name), 32)?;
+    key.try_into().map_err(|_| anyhow::anyhow!("keys/{name} does not hold 32 bytes: delete it"))
 }
 
 /// The operator's token, and on a loopback machine without configuration the tenant `dev` with its own.

@@ -5,7 +5,9 @@ use tracing_subscriber::EnvFilter;
 
 /// Logs on standard error; `WASMETER_LOG` filters, `WASMETER_LOG_FORMAT=json` is for machines.
 pub(crate) fn init_logs() {
-    let filter = EnvFilter::try_from_env("WASMETER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // wasmtime-wasi-http warns of what a guest does wrong, such as a request to nowhere: its own log says so.
+    let default = || EnvFilter::new("info,wasmtime_wasi_http=error");
+    let filter = EnvFilter::try_from_env("WASMETER_LOG").unwrap_or_else(|_| default());
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
-use wasmeter_admission::{Gate, TokenKeys};
+use wasmeter_admission::{Gate, HopKey, TokenKeys};
 use wasmeter_catalog::Catalog;
 use wasmeter_runtime::Invoker;
 use wasmeter_types::{Error, ErrorKind};
@@ -72,6 +72,8 @@ pub struct Deps {
     pub catalog: Catalog,
     /// Who is calling.
     pub tokens: TokenKeys,
+    /// How deep a chain of functions is.
+    pub hops: HopKey,
     /// How much at one time.
     pub gate: Gate,
     /// Runs functions.

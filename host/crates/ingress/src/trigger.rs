@@ -36,6 +36,7 @@ async fn invoke(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Error> {
     let accepted = Instant::now();
+    let depth = deps.hops.check(request.headers())?;
     let (revision, caller) = authorize(deps, id, target, request.headers())?;
     let limits = &revision.manifest.limits;
     check_length(request.headers(), limits.request_body.0)?;
@@ -50,8 +51,8 @@ async fn invoke(
     let tenant = target.tenant.clone();
     // Ids are made of hexadecimal digits.
     let which = HeaderValue::from_str(&revision.id).ok().filter(|_| figures);
-    let reply =
-        deps.invoker.invoke(Invocation { id, tenant, revision, request, permit, figures, accepted }).await;
+    let invocation = Invocation { id, tenant, revision, request, permit, figures, accepted, depth };
+    let reply = deps.invoker.invoke(invocation).await;
     let mut response = match reply.answer {
         Ok(response) => {
             let (mut parts, body) = response.into_parts();

@@ -2,14 +2,12 @@ use wasmeter_nn::{NnCtx, NnCtxView, NnView};
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{
-    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::capability::Hooks;
 
 /// Resources of all kinds that one invocation may hold.
 pub(crate) const RESOURCES: usize = 10_000;
-/// Bytes of one chunk of a response body.
-const CHUNK: usize = 64 << 10;
 /// Table elements of one invocation.
 const TABLE_ELEMENTS: usize = 100_000;
 
@@ -24,12 +22,12 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    pub(crate) fn new(wasi: WasiCtx, nn: NnCtx, memory: u64) -> Self {
+    pub(crate) fn new(wasi: WasiCtx, nn: NnCtx, hooks: Hooks, memory: u64) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(64 << 10);
-        Self { wasi, http, hooks: Hooks, table, nn, memory: MemoryLimit::new(memory) }
+        Self { wasi, http, hooks, table, nn, memory: MemoryLimit::new(memory) }
     }
 }
 
@@ -48,26 +46,6 @@ impl WasiHttpView for Guest {
 impl NnView for Guest {
     fn nn(&mut self) -> NnCtxView<'_> {
         NnCtxView { ctx: &mut self.nn, table: &mut self.table }
-    }
-}
-
-/// Outbound requests are denied: there is no allow-list yet.
-pub(crate) struct Hooks;
-
-type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
-
-impl WasiHttpHooks for Hooks {
-    fn send_request(
-        &mut self,
-        _request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
-        _done: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
-        Box::new(std::future::ready(Err(Error::HttpRequestDenied)))
-    }
-
-    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        CHUNK
     }
 }
 

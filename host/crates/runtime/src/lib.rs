@@ -7,6 +7,7 @@
 //! with which the compile child closes descriptors that it was not meant to have (`compile/sandbox.rs`).
 
 mod artifact;
+mod capability;
 mod compile;
 mod engine;
 mod guest;
@@ -18,6 +19,7 @@ mod logs;
 mod stdio;
 
 pub use artifact::{ArtifactCache, ArtifactError};
+pub use capability::{Network, Outbound, OutboundError, OutboundOptions, ParseNetworkError};
 pub use compile::{CompileError, CompileOptions, Compiler, compile_main};
 pub use engine::{EngineError, FUEL_SCHEDULE, PoolOptions, host_engine};
 pub use invoke::{

@@ -43,6 +43,8 @@ pub enum ErrorKind {
     Deadline,
     /// The method is not allowed here.
     Method,
+    /// A function that calls itself too deep.
+    TooDeep,
 }
 
 /// Who is at fault; the value of `x-wasmeter-error-source`.
@@ -74,6 +76,7 @@ impl ErrorKind {
             Self::GuestFailed | Self::DeviceLost => 502,
             Self::Overloaded | Self::Unavailable => 503,
             Self::Deadline => 504,
+            Self::TooDeep => 508,
         }
     }
 
@@ -98,6 +101,7 @@ impl ErrorKind {
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",
             Self::Deadline => "deadline",
+            Self::TooDeep => "too_deep",
         }
     }
 
@@ -105,7 +109,7 @@ impl ErrorKind {
     #[must_use]
     pub fn source(self) -> Source {
         match self {
-            Self::GuestFailed | Self::Deadline => Source::Function,
+            Self::GuestFailed | Self::Deadline | Self::TooDeep => Source::Function,
             _ => Source::Platform,
         }
     }

@@ -3,18 +3,20 @@
 mod digest;
 mod error;
 mod manifest;
+mod manifest_http;
 mod model_card;
 mod name;
+mod origin;
 mod time;
 mod units;
 
 pub use digest::{Digest, ParseDigestError};
 pub use error::{ClientError, Error, ErrorKind, Source};
-pub use manifest::{
-    BuildSection, FunctionManifest, FunctionSection, HttpSection, Limits, ManifestError, ModelsSection,
-};
+pub use manifest::{BuildSection, FunctionManifest, FunctionSection, Limits, ManifestError, ModelsSection};
+pub use manifest_http::{HttpLimits, HttpSection};
 pub use model_card::{BatchingSection, CardSection, ModelCard, ModelSection, PadSection};
 pub use name::{AliasName, FunctionName, LabelName, ModelName, NameError, TenantName};
+pub use origin::{Origin, ParseOriginError};
 pub use time::unix_ns;
 pub use units::{ByteSize, ParseUnitError, WallTime};
 pub use wasmeter_usage::InvocationId;

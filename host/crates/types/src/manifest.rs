@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, FunctionName, ModelName, WallTime};
+use crate::{ByteSize, FunctionName, HttpSection, ModelName, WallTime};
 
 /// `wasmeter.toml` beside a function: what it is, may use, and is limited to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,14 +89,6 @@ pub struct ModelsSection {
     pub allow: Vec<ModelName>,
 }
 
-/// `[http]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HttpSection {
-    /// Origins that the guest may call.
-    pub allow: Vec<String>,
-}
-
 /// A manifest that cannot be accepted.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("manifest: {0}")]
@@ -172,7 +164,7 @@ impl FunctionManifest {
         if self.models.allow.len() > 100 {
             return Err(ManifestError("models.allow has more than 100 entries".to_owned()));
         }
-        Ok(())
+        self.http.check()
     }
 
     /// The form that revision ids are made of: without what the host ignores.

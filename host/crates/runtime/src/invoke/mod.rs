@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wasmeter_admission::Permit;
+use wasmeter_admission::{Depth, Permit};
 use wasmeter_catalog::Revision;
 use wasmeter_inference::Handle;
 use wasmeter_nn::{NnLimits, Resolver};
@@ -27,6 +27,7 @@ use wasmeter_usage::{PriceSheet, UsageRecord};
 pub use body::{BodyError, ReplyBody};
 pub use figures::Figures;
 
+use crate::capability::Outbound;
 use crate::loader::Loader;
 use crate::logs::LogHub;
 
@@ -86,6 +87,8 @@ pub struct Invocation {
     pub figures: bool,
     /// When the request was accepted.
     pub accepted: Instant,
+    /// Functions that stand behind the request.
+    pub depth: Depth,
 }
 
 /// The answer to one invocation. Its body ends after the usage is recorded, never before.
@@ -107,6 +110,7 @@ pub(crate) struct Inner {
     models: Handle,
     resolver: Arc<dyn Resolver>,
     recorder: Arc<dyn Recorder>,
+    outbound: Outbound,
     logs: LogHub,
     options: InvokerOptions,
     tasks: TaskTracker,
@@ -121,11 +125,13 @@ impl Invoker {
         models: Handle,
         resolver: Arc<dyn Resolver>,
         recorder: Arc<dyn Recorder>,
+        outbound: Outbound,
         logs: LogHub,
         options: InvokerOptions,
     ) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        Self { inner: Arc::new(Inner { loader, models, resolver, recorder, logs, options, tasks, stop }) }
+        let inner = Inner { loader, models, resolver, recorder, outbound, logs, options, tasks, stop };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Runs it in a task of its own. Dropping the future or the reply's body is the caller's leaving: the guest is

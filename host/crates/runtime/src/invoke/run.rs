@@ -26,6 +26,7 @@ use super::figures::{Figures, Timing};
 use super::guest_body::{GuestBody, Seen};
 use super::verdict::{End, Stop, Verdict};
 use super::{Inner, Invocation, allow_list};
+use crate::capability::{Caller, Hooks, Used};
 use crate::engine::FUEL_SCHEDULE;
 use crate::guest::{Guest, Metered};
 use crate::loader::Pre;
@@ -53,10 +54,19 @@ pub(super) async fn run(
     reply: oneshot::Sender<Answer>,
 ) {
     let (start_ns, started) = (unix_ns(), Instant::now());
-    let Invocation { id, tenant, revision, request, permit, figures, accepted } = invocation;
+    let Invocation { id, tenant, revision, request, permit, figures, accepted, depth } = invocation;
     let limits = &revision.manifest.limits;
     let deadline = accepted + limits.deadline.0;
     let log = host.logs.of(&tenant, &revision.manifest.function.name);
+    let caller = Arc::new(Caller {
+        id,
+        tenant: tenant.clone(),
+        revision: revision.clone(),
+        log: log.clone(),
+        depth,
+        deadline,
+        outbound: Used::default(),
+    });
     let bodiless = *request.method() == Method::HEAD;
     let (request, seen) = {
         let (parts, body) = request.into_parts();
@@ -91,7 +101,8 @@ pub(super) async fn run(
             match &loaded.pre {
                 Pre::Component(pre) => {
                     wasi.stdout(GuestOutput::new(log.clone(), id, LogStream::Stdout, left));
-                    let guest = Guest::new(wasi.build(), nn, limits.memory.0);
+                    let hooks = Hooks::new(host.outbound.clone(), caller.clone());
+                    let guest = Guest::new(wasi.build(), nn, hooks, limits.memory.0);
                     run.guest(pre, guest, request, &mut carrier, &mut timing, &mut spent).await
                 }
                 Pre::Command(pre) => {
@@ -140,6 +151,8 @@ pub(super) async fn run(
     if verdict.error.is_some() && !carrier.streaming() {
         record.egress_bytes = 0;
     }
+    // What the guest sent elsewhere left the platform, however the invocation ended.
+    record.egress_bytes = record.egress_bytes.saturating_add(caller.outbound.sent());
     let kept = host.recorder.record(&record).await;
     drop(permit);
     let shown = Figures::new(&record, prices.as_deref(), timing);

@@ -1,0 +1,11 @@
+//! What a function may reach beyond its own memory, all of it denied until its manifest says otherwise.
+//!
+//! Each capability has three moments: it is linked once for all functions; it is bound to a revision when the manifest is
+//! checked at upload; and it is bound to an invocation by a few pointers, without I/O.
+
+mod caller;
+mod outbound;
+
+pub(crate) use caller::Caller;
+pub(crate) use outbound::{Hooks, Used};
+pub use outbound::{Network, Outbound, OutboundError, OutboundOptions, ParseNetworkError};

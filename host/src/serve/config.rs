@@ -83,6 +83,8 @@ pub(crate) struct Engines {
     pub(crate) devices: Option<Vec<String>>,
     /// Threads of one run on a processor, whatever the engine; 0 is one for each processor.
     pub(crate) threads: u16,
+    /// Whether who waits for a short time looks before it sleeps, in the engine too.
+    pub(crate) spin: bool,
     /// The most memory that ONNX Runtime's arena may take on a CUDA device; 4 GiB if absent.
     pub(crate) device_memory: Option<ByteSize>,
     /// Memory that the models on a device may take: what their loads were seen to take, before that twice their files.
@@ -116,6 +118,7 @@ impl Default for Engines {
             device_memory: None,
             model_memory: ByteSize(8 << 30),
             quarantine_after: 2,
+            spin: worker.spin,
             worker_memory: ByteSize(worker.memory_limit),
             queue: 1024,
             load_wait: WallTime(Duration::from_secs(10)),
@@ -149,6 +152,7 @@ impl Engines {
             restart_max: self.restart_wait.0,
             idle_after: self.idle_after.0,
             require_sandbox: self.require_sandbox,
+            spin: self.spin,
             ..WorkerOptions::default()
         };
         if let Some(size) = self.device_memory {

@@ -1,5 +1,7 @@
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::{Method, Response};
 use tokio::sync::oneshot;
@@ -112,7 +114,7 @@ pub(super) async fn run(
     };
     // Past its deadline, or told so already: what the guest still did makes no answer.
     let told_late = !fate.end();
-    if told_late && ended.error.is_none() && ended.stop.is_none() {
+    if told_late && ended.error.is_none() && ended.stop != Some(Stop::Shutdown) {
         ended.stop = Some(Stop::Deadline);
     }
     let verdict = match ended.error {
@@ -266,6 +268,10 @@ impl Run<'_> {
         loop {
             tokio::select! {
                 biased;
+                // By the clock, since the timer may be late on a busy machine; and before the guest gets another turn.
+                () = poll_fn(|_| if Instant::now() < self.deadline { Poll::Pending } else { Poll::Ready(()) }) => {
+                    return stop(Stop::Deadline);
+                }
                 result = &mut call => {
                     if !carrier.has_head()
                         && !no_head
@@ -275,8 +281,6 @@ impl Run<'_> {
                     }
                     return Ended { result: Some(result), ..Ended::default() };
                 }
-                // A yield, most likely: the timer may be late on a busy machine, the clock is not.
-                () = std::future::ready(()), if Instant::now() >= self.deadline => return stop(Stop::Deadline),
                 () = &mut cancelled => {
                     // The host's own stop cancels all; what it cuts off is not the caller's to pay.
                     let host_stops = self.host.stop.is_cancelled();

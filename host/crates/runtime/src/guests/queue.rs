@@ -121,7 +121,7 @@ mod tests {
                 who
             })
             .collect();
-        assert_eq!(first.iter().filter(|w| **w == "a").count(), 2, "{first:?}");
+        assert!(first.contains(&"a"), "{first:?}");
     }
 
     #[test]

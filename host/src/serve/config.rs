@@ -6,6 +6,7 @@ use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use wasmeter_device::WorkerOptions;
 use wasmeter_metering::Durability;
+use wasmeter_runtime::GuestOptions;
 use wasmeter_types::{ByteSize, WallTime};
 
 use super::outbound::OutboundSection;
@@ -39,6 +40,23 @@ pub(crate) struct Server {
     pub(crate) drain_timeout: WallTime,
     /// Connections at one time.
     pub(crate) connections: usize,
+    /// Threads that run long calls; 0 is one for each processor.
+    pub(crate) guest_threads: usize,
+    /// Microseconds that a call may run on the thread of its connection before it moves to a guest thread; 0 is not at
+    /// all, which keeps that thread free at the price of two wake-ups a call.
+    pub(crate) first_turn_us: u64,
+}
+
+impl Server {
+    /// Where guests run.
+    pub(crate) fn guests(&self) -> GuestOptions {
+        let default = GuestOptions::default();
+        GuestOptions {
+            threads: if self.guest_threads == 0 { default.threads } else { self.guest_threads },
+            first_turn: Duration::from_micros(self.first_turn_us),
+            ..default
+        }
+    }
 }
 
 /// What a usage record survives before its answer is released.
@@ -219,6 +237,8 @@ impl Default for Server {
             durability: DurabilityLevel::Process,
             drain_timeout: WallTime(Duration::from_secs(30)),
             connections: 4096,
+            guest_threads: 0,
+            first_turn_us: 300,
         }
     }
 }
@@ -277,6 +297,8 @@ impl Config {
             (1..=1_000_000).contains(&self.server.connections),
             "server.connections must be 1 to 1000000"
         );
+        ensure!(self.server.guest_threads <= 1024, "server.guest-threads must be 0 to 1024");
+        ensure!(self.server.first_turn_us <= 10_000, "server.first-turn-us must be 0 to 10000");
         self.engines.check()?;
         self.outbound.check()?;
         if let Some(prices) = &self.billing.prices {

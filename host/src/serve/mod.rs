@@ -152,8 +152,9 @@ async fn serve(
         Arc::new(adapters::SpoolRecorder { spool: spool.clone(), billing: billing.clone() }),
         outbound,
         logs.clone(),
-        InvokerOptions::default(),
-    );
+        InvokerOptions { guests: config.server.guests(), ..InvokerOptions::default() },
+    )
+    .context("guest threads")?;
 
     // Addresses: everything that can fail has been tried.
     let listener = bind(config.server.listen, "listen").await?;

@@ -87,3 +87,24 @@ fn has_pagemap_scan() -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0u32));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 7)
 }
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::Module;
+
+    use super::*;
+
+    #[test]
+    fn what_tenants_have_no_use_for_is_off() {
+        let engine = compile_engine().unwrap();
+        let valid = |sections: &[u8]| {
+            Module::validate(&engine, &[b"\0asm\x01\0\0\0".as_slice(), sections].concat()).is_ok()
+        };
+        assert!(valid(&[5, 3, 1, 0, 1]), "a memory of one page");
+        assert!(!valid(&[5, 3, 1, 4, 1]), "memory64");
+        assert!(!valid(&[5, 4, 1, 3, 1, 1]), "a shared memory: threads");
+        assert!(valid(&[1, 4, 1, 0x60, 0, 0]), "a function type");
+        assert!(!valid(&[1, 3, 1, 0x5f, 0]), "a struct type: garbage collection");
+        assert!(!valid(&[1, 6, 2, 0x60, 0, 0, 0x5d, 0]), "a continuation type: stack switching");
+    }
+}

@@ -12,6 +12,7 @@ mod compile;
 mod engine;
 mod guest;
 mod guest_core;
+mod guests;
 mod invoke;
 mod kind;
 mod loader;
@@ -22,6 +23,7 @@ pub use artifact::{ArtifactCache, ArtifactError};
 pub use capability::{Network, Outbound, OutboundError, OutboundOptions, ParseNetworkError};
 pub use compile::{CompileError, CompileOptions, Compiler, compile_main};
 pub use engine::{EngineError, FUEL_SCHEDULE, PoolOptions, host_engine};
+pub use guests::GuestOptions;
 pub use invoke::{
     BodyError, Figures, Invocation, Invoker, InvokerOptions, RecordError, Recorder, Reply, ReplyBody,
 };

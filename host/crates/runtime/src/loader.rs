@@ -14,6 +14,7 @@ use crate::artifact::{ArtifactCache, ArtifactError};
 use crate::compile::{CompileError, Compiler};
 use crate::guest::{self, Guest};
 use crate::guest_core::{self, CoreGuest};
+use crate::guests::Pace;
 use crate::kind::{Compiled, Kind};
 
 /// Components held in memory at one time; each takes about half a megabyte.
@@ -22,6 +23,7 @@ const LOADED: usize = 1000;
 /// A function that is ready to be instantiated.
 pub struct Loaded {
     pub(crate) pre: Pre,
+    pub(crate) pace: Pace,
     used: AtomicU64,
 }
 
@@ -140,8 +142,18 @@ impl Loader {
     pub async fn load(&self, owner: &str, digest: Digest) -> Result<Arc<Loaded>, LoadError> {
         let slot = self.slot(digest);
         let loaded = slot.get_or_try_init(|| self.make(owner, digest)).await?;
+        Ok(self.used(loaded))
+    }
+
+    /// The component of a revision if it is in memory.
+    pub(crate) fn loaded(&self, digest: &Digest) -> Option<Arc<Loaded>> {
+        let slots = self.inner.slots.lock();
+        slots.get(digest).and_then(|slot| slot.get()).map(|loaded| self.used(loaded))
+    }
+
+    fn used(&self, loaded: &Arc<Loaded>) -> Arc<Loaded> {
         loaded.used.store(self.inner.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
-        Ok(loaded.clone())
+        loaded.clone()
     }
 
     /// Drops a component from memory and its artifact from disk.
@@ -179,7 +191,7 @@ impl Loader {
         };
         let broken = |e: wasmtime::Error| LoadError::Broken(format!("{e:#}"));
         let pre = self.inner.pre(&component).map_err(broken)?;
-        Ok(Arc::new(Loaded { pre, used: AtomicU64::new(0) }))
+        Ok(Arc::new(Loaded { pre, pace: Pace::default(), used: AtomicU64::new(0) }))
     }
 
     async fn artifact(&self, digest: Digest) -> Result<Compiled, ArtifactError> {

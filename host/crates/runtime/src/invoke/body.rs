@@ -1,5 +1,5 @@
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -29,6 +29,8 @@ pub(super) type Chunk = Result<Frame<Bytes>, BodyError>;
 enum Kind {
     Whole(Option<Bytes>),
     Stream(mpsc::Receiver<Chunk>),
+    /// It breaks off; what came before is on its way.
+    Breaks(Option<BodyError>),
 }
 
 impl ReplyBody {
@@ -45,7 +47,7 @@ impl ReplyBody {
         match self.kind {
             // A whole body exists only after the end of the guest.
             Kind::Whole(_) => drop(guard.disarm()),
-            Kind::Stream(_) => self.guard = Some(guard),
+            Kind::Stream(_) | Kind::Breaks(_) => self.guard = Some(guard),
         }
         self
     }
@@ -58,7 +60,17 @@ impl Body for ReplyBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Chunk>> {
         match &mut self.kind {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Kind::Stream(chunks) => chunks.poll_recv(cx),
+            Kind::Stream(chunks) => match ready!(chunks.poll_recv(cx)) {
+                Some(Err(error)) => {
+                    // A connection that meets an error drops what it has not written, perhaps the head: it flushes
+                    // when it is told to wait.
+                    self.kind = Kind::Breaks(Some(error));
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                chunk => Poll::Ready(chunk),
+            },
+            Kind::Breaks(error) => Poll::Ready(error.take().map(Err)),
         }
     }
 
@@ -69,7 +81,7 @@ impl Body for ReplyBody {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Kind::Stream(_) => SizeHint::default(),
+            Kind::Stream(_) | Kind::Breaks(_) => SizeHint::default(),
         }
     }
 }

@@ -1,5 +1,3 @@
-use std::pin::pin;
-
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wasmeter_nn::NnCtx;
@@ -8,9 +6,8 @@ use wasmtime::{InstancePre, Store};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 
 use super::cgi::{Input, Output, variables};
-use super::figures::Timing;
 use super::guest_body::GuestBody;
-use super::run::{Carrier, Ended, HeadResult, Run, Spent};
+use super::run::{Books, Ended, HeadResult, Run};
 use crate::guest_core::CoreGuest;
 
 /// A command and what it starts with.
@@ -24,13 +21,7 @@ pub(super) struct Start<'a> {
 
 impl Run<'_> {
     /// Runs a core module as a CGI program, under the limits and with the accounts of a component.
-    pub(super) async fn command(
-        &self,
-        start: Start<'_>,
-        carrier: &mut Carrier,
-        timing: &mut Timing,
-        spent: &mut Spent,
-    ) -> Ended {
+    pub(super) async fn command(&self, start: Start<'_>, books: &mut Books<'_>) -> Ended {
         let Start { pre, mut wasi, nn, manifest, request } = start;
         let (parts, body) = request.into_parts();
         let name = manifest.function.name.as_str();
@@ -48,31 +39,21 @@ impl Run<'_> {
             tracing::error!(%error, "an invocation cannot be prepared");
             return Ended { error: Some(Error::internal()), ..Ended::default() };
         }
-        let began = Instant::now();
-        let mut instantiated = None;
-        let mut ended = {
-            let call = async {
-                let instance = pre.instantiate_async(&mut store).await?;
-                instantiated = Some(Instant::now());
-                let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
-                match start.call_async(&mut store, ()).await {
+        // The output moves into the call: the last sending end of the body ends with it and the store.
+        self.drive(store, pre, head, books, |store, pre, instantiated| {
+            Box::pin(async move {
+                let instance = pre.instantiate_async(&mut *store).await?;
+                *instantiated = Some(Instant::now());
+                let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
+                match start.call_async(store, ()).await {
                     Err(error) if error.downcast_ref::<I32Exit>().is_none_or(|exit| exit.0 != 0) => {
                         return Err(error);
                     }
                     _ => output.finish(),
                 }
                 Ok(())
-            };
-            self.carry(pin!(call), head, carrier).await
-        };
-        timing.instantiate = instantiated.unwrap_or_else(Instant::now) - began;
-        timing.run = began.elapsed() - timing.instantiate;
-        self.close(store, spent);
-        // The last sending end of the body.
-        drop(output);
-        if ended.stop.is_none() {
-            ended.stop = carrier.drain().await;
-        }
-        ended
+            })
+        })
+        .await
     }
 }

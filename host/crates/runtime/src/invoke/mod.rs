@@ -1,12 +1,19 @@
+mod access;
 mod body;
+mod carrier;
 mod cgi;
 mod command;
+mod component;
 mod figures;
 mod guest_body;
 mod run;
 mod verdict;
 
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,7 +21,8 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::task::unconstrained;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmeter_admission::{Depth, Permit};
@@ -27,7 +35,10 @@ use wasmeter_usage::{PriceSheet, UsageRecord};
 pub use body::{BodyError, ReplyBody};
 pub use figures::Figures;
 
+use verdict::Verdict;
+
 use crate::capability::Outbound;
+use crate::guests::{Fate, GuestOptions, Guests};
 use crate::loader::Loader;
 use crate::logs::LogHub;
 
@@ -50,8 +61,10 @@ pub struct RecordError(pub String);
 /// How invocations are run.
 #[derive(Clone, Copy, Debug)]
 pub struct InvokerOptions {
-    /// Fuel between two yields to the scheduler: 5 to 10 million are 0.5 to 3 ms.
+    /// Fuel between two yields: 2 million are 0.1 to 0.6 ms, for so long nobody can stop a guest.
     pub yield_interval: u64,
+    /// Where guests run and for how long.
+    pub guests: GuestOptions,
     /// Response body bytes that are held back for the head to carry the figures.
     pub hold_bytes: usize,
     /// Time after the first body byte after which the head is sent without them.
@@ -63,7 +76,8 @@ pub struct InvokerOptions {
 impl Default for InvokerOptions {
     fn default() -> Self {
         Self {
-            yield_interval: 10_000_000,
+            yield_interval: 2_000_000,
+            guests: GuestOptions::default(),
             hold_bytes: 64 << 10,
             hold_time: Duration::from_millis(50),
             nn: NnLimits::default(),
@@ -113,13 +127,20 @@ pub(crate) struct Inner {
     outbound: Outbound,
     logs: LogHub,
     options: InvokerOptions,
+    guests: Guests,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
+/// After a deadline, for a guest to be stopped and its usage to be recorded. One that is in the middle of something that
+/// cannot be stopped, such as the copy of a big memory, takes longer: then its caller does not wait for it.
+const STOP_TIME: Duration = Duration::from_millis(5);
+
 impl Invoker {
-    /// An invoker over its collaborators.
-    #[must_use]
+    /// An invoker over its collaborators. Its guest threads use the timers of the runtime that it is made in.
+    ///
+    /// # Errors
+    /// If threads cannot be started.
     pub fn new(
         loader: Loader,
         models: Handle,
@@ -128,25 +149,60 @@ impl Invoker {
         outbound: Outbound,
         logs: LogHub,
         options: InvokerOptions,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let inner = Inner { loader, models, resolver, recorder, outbound, logs, options, tasks, stop };
-        Self { inner: Arc::new(inner) }
+        let guests = Guests::start(options.guests)?;
+        let inner =
+            Inner { loader, models, resolver, recorder, outbound, logs, options, guests, tasks, stop };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Runs it in a task of its own. Dropping the future or the reply's body is the caller's leaving: the guest is
-    /// stopped, and what it used is recorded all the same.
+    /// Runs it: at first in the caller's poll, later on the guest threads. Dropping the future or the reply's body is
+    /// the caller's leaving: the guest is stopped, and what it used is recorded all the same.
+    ///
+    /// A caller is answered at the deadline at the latest, give or take [`STOP_TIME`]. If its guest cannot be stopped by
+    /// then, the answer goes before the record: the one case in which a death of this process loses usage, and the
+    /// loss is ours.
     pub async fn invoke(&self, invocation: Invocation) -> Reply {
-        let cancel = self.inner.stop.child_token();
+        let inner = &self.inner;
+        let cancel = inner.stop.child_token();
         let gone = cancel.clone().drop_guard();
-        let (reply, answer) = oneshot::channel();
-        self.inner.tasks.spawn(run::run(self.inner.clone(), invocation, cancel, reply));
+        let (reply, mut answer) = oneshot::channel();
+        let limits = &invocation.revision.manifest.limits;
+        let deadline = invocation.accepted + limits.deadline.0;
+        let late = Verdict::late(limits);
+        let fate = Arc::new(Fate::default());
+        let loaded = inner.loader.loaded(&invocation.revision.digest);
+        let tenant = Arc::from(invocation.tenant.as_str());
+        let life = run::run(inner.clone(), invocation, loaded.clone(), fate.clone(), cancel, reply);
+        // The caller's task has a budget of polls that must not end in the middle of a guest.
+        let life = Box::pin(unconstrained(inner.tasks.track_future(life)));
+        let mut held = inner.guests.take(tenant, deadline, loaded, life);
+        let mut too_late = pin!(sleep_until(deadline + STOP_TIME));
+        let mut given_up = false;
+        let answer = poll_fn(|cx| {
+            held.poll(cx);
+            if let Poll::Ready(answer) = Pin::new(&mut answer).poll(cx) {
+                return Poll::Ready(Some(answer));
+            }
+            if !given_up && too_late.as_mut().poll(cx).is_ready() {
+                given_up = true;
+                if fate.give_up() {
+                    return Poll::Ready(None);
+                }
+            }
+            Poll::Pending
+        });
         match answer.await {
-            Ok(run::Answer { answer, figures }) => {
+            Some(Ok(run::Answer { answer, figures })) => {
                 Reply { answer: answer.map(|r| r.map(|b| b.guarded(gone))), figures }
             }
-            // The task panicked; it has logged itself.
-            Err(_) => Reply { answer: Err(Error::internal()), figures: None },
+            // It panicked and has logged itself.
+            Some(Err(_)) => Reply { answer: Err(Error::internal()), figures: None },
+            None => {
+                metrics::counter!("wasmeter_answers_before_stop_total").increment(1);
+                Reply { answer: Err(late), figures: None }
+            }
         }
     }
 

@@ -1,13 +1,10 @@
-use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
 
-use bytes::{Bytes, BytesMut};
-use http::{Method, Response, StatusCode, response};
-use http_body::Frame;
-use http_body_util::BodyExt;
-use tokio::sync::{mpsc, oneshot};
+use http::{Method, Response};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use wasmeter_nn::NnCtx;
@@ -15,21 +12,22 @@ use wasmeter_types::{Error, Limits, unix_ns};
 use wasmeter_usage::{ModelUse, Outcome, RECORD_VERSION, UsageRecord};
 use wasmtime::Store;
 use wasmtime_wasi::WasiCtxBuilder;
-use wasmtime_wasi_http::WasiHttpView;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
-use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use super::body::{BodyError, Chunk, ReplyBody};
+use super::access::access_line;
+use super::body::ReplyBody;
+use super::carrier::Carrier;
 use super::command::Start;
 use super::figures::{Figures, Timing};
-use super::guest_body::{GuestBody, Seen};
+use super::guest_body::GuestBody;
 use super::verdict::{End, Stop, Verdict};
 use super::{Inner, Invocation, allow_list};
 use crate::capability::{Caller, Hooks, Used};
 use crate::engine::FUEL_SCHEDULE;
 use crate::guest::{Guest, Metered};
-use crate::loader::Pre;
+use crate::guests::Fate;
+use crate::loader::{Loaded, Pre};
 use crate::logs::LogStream;
 use crate::stdio::{GuestOutput, budget};
 
@@ -39,17 +37,14 @@ pub(super) struct Answer {
     pub(super) figures: Option<Figures>,
 }
 
-/// Chunks between the invocation and the connection.
-const STREAM_CHUNKS: usize = 4;
-/// How long a caller may take over the last chunk, after the guest has ended and the usage is recorded.
-const LAST_CHUNK: Duration = Duration::from_secs(30);
-
 pub(super) type HeadResult = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 /// The life of one invocation: run the guest, carry its answer, record what it used, let go of the last byte.
 pub(super) async fn run(
     host: Arc<Inner>,
     invocation: Invocation,
+    loaded: Option<Arc<Loaded>>,
+    fate: Arc<Fate>,
     cancel: CancellationToken,
     reply: oneshot::Sender<Answer>,
 ) {
@@ -76,7 +71,11 @@ pub(super) async fn run(
     let mut carrier = Carrier::new(reply, limits.response_body.0, &host, bodiless, figures);
     let mut timing = Timing { queue: started - accepted, ..Timing::default() };
     let mut spent = Spent::default();
-    let ended = match host.loader.load(tenant.as_str(), revision.digest).await {
+    let loaded = match loaded {
+        Some(loaded) => Ok(loaded),
+        None => host.loader.load(tenant.as_str(), revision.digest).await,
+    };
+    let mut ended = match loaded {
         Err(error) => {
             tracing::error!(invocation = %id, %error, "a deployed component cannot be loaded");
             Ended { error: Some(Error::internal()), ..Ended::default() }
@@ -98,20 +97,26 @@ pub(super) async fn run(
                 host.options.nn,
             );
             let run = Run { host: &host, limits, deadline, cancel: &cancel };
+            let mut books = Books { carrier: &mut carrier, timing: &mut timing, spent: &mut spent };
             match &loaded.pre {
                 Pre::Component(pre) => {
                     wasi.stdout(GuestOutput::new(log.clone(), id, LogStream::Stdout, left));
                     let hooks = Hooks::new(host.outbound.clone(), caller.clone());
                     let guest = Guest::new(wasi.build(), nn, hooks, limits.memory.0);
-                    run.guest(pre, guest, request, &mut carrier, &mut timing, &mut spent).await
+                    run.component(pre, guest, request, &mut books).await
                 }
                 Pre::Command(pre) => {
                     let start = Start { pre, wasi, nn, manifest: &revision.manifest, request };
-                    run.command(start, &mut carrier, &mut timing, &mut spent).await
+                    run.command(start, &mut books).await
                 }
             }
         }
     };
+    // Past its deadline, or told so already: what the guest still did makes no answer.
+    let told_late = !fate.end();
+    if told_late && ended.error.is_none() && ended.stop != Some(Stop::Shutdown) {
+        ended.stop = Some(Stop::Deadline);
+    }
     let verdict = match ended.error {
         Some(error) => Verdict { outcome: Outcome::Platform, error: Some(error), note: None },
         None => Verdict::of(End {
@@ -169,28 +174,11 @@ pub(super) async fn run(
     carrier.release(end, shown).await;
 }
 
-/// One line of the access log, and the counts of it that have no tenant.
-fn access_line(record: &UsageRecord, seen: &Seen, timing: Timing) {
-    metrics::counter!("wasmeter_invocations_total", "outcome" => record.outcome.as_str()).increment(1);
-    metrics::counter!("wasmeter_fuel_total").increment(record.fuel);
-    let seconds = (timing.queue + timing.instantiate + timing.run).as_secs_f64();
-    metrics::histogram!("wasmeter_invocation_seconds").record(seconds);
-    tracing::info!(
-        target: "wasmeter::access",
-        invocation = %record.invocation,
-        tenant = record.tenant,
-        function = record.function,
-        revision = record.revision,
-        status = record.status,
-        outcome = ?record.outcome,
-        fuel = record.fuel,
-        device_ns = record.device_ns(),
-        bytes_in = seen.bytes(),
-        bytes_out = record.egress_bytes,
-        queue_us = u64::try_from(timing.queue.as_micros()).unwrap_or(u64::MAX),
-        instantiate_us = u64::try_from(timing.instantiate.as_micros()).unwrap_or(u64::MAX),
-        run_us = u64::try_from(timing.run.as_micros()).unwrap_or(u64::MAX),
-    );
+/// What is written down while the guest runs.
+pub(super) struct Books<'a> {
+    pub(super) carrier: &'a mut Carrier,
+    pub(super) timing: &'a mut Timing,
+    pub(super) spent: &'a mut Spent,
 }
 
 /// What the store says at its death.
@@ -217,53 +205,37 @@ pub(super) struct Run<'a> {
     cancel: &'a CancellationToken,
 }
 
+/// A guest's call, from its instantiation to its end; the mark is when it was instantiated.
+pub(super) type Call<'a> = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a>>;
+
 impl Run<'_> {
-    async fn guest(
+    /// Runs a guest under the limits, whatever its kind, to the death of its store.
+    pub(super) async fn drive<T: Metered, P: Sync>(
         &self,
-        pre: &ProxyPre<Guest>,
-        guest: Guest,
-        request: http::Request<GuestBody>,
-        carrier: &mut Carrier,
-        timing: &mut Timing,
-        spent: &mut Spent,
+        mut store: Store<T>,
+        pre: &P,
+        head: oneshot::Receiver<HeadResult>,
+        books: &mut Books<'_>,
+        call: impl for<'s> FnOnce(&'s mut Store<T>, &'s P, &'s mut Option<Instant>) -> Call<'s>,
     ) -> Ended {
-        let mut store = Store::new(pre.engine(), guest);
-        let ready = self.prepare(&mut store);
-        let (head_tx, head) = oneshot::channel::<HeadResult>();
-        let http = store.data_mut().http();
-        let resources = ready.and_then(|()| {
-            let mut http = http;
-            Ok((http.new_incoming_request(Scheme::Http, request)?, http.new_response_outparam(head_tx)?))
-        });
-        let (request, outparam) = match resources {
-            Ok(resources) => resources,
-            Err(error) => {
-                tracing::error!(%error, "an invocation cannot be prepared");
-                return Ended { error: Some(Error::internal()), ..Ended::default() };
-            }
-        };
         let began = Instant::now();
         let mut instantiated = None;
         let mut ended = {
-            let call = async {
-                let proxy = pre.instantiate_async(&mut store).await?;
-                instantiated = Some(Instant::now());
-                proxy.wasi_http_incoming_handler().call_handle(&mut store, request, outparam).await
-            };
-            self.carry(pin!(call), head, carrier).await
+            let call = call(&mut store, pre, &mut instantiated);
+            self.carry(call, head, books.carrier).await
         };
-        timing.instantiate = instantiated.unwrap_or_else(Instant::now) - began;
-        timing.run = began.elapsed() - timing.instantiate;
-        self.close(store, spent);
+        books.timing.instantiate = instantiated.unwrap_or_else(Instant::now) - began;
+        books.timing.run = began.elapsed() - books.timing.instantiate;
+        // The store holds the sending end of the body: what is left in the channel then is all there will be.
+        self.close(store, books.spent);
         if ended.stop.is_none() {
-            ended.stop = carrier.drain().await;
+            ended.stop = books.carrier.drain().await;
         }
         ended
     }
 
-    /// The death of the store, and what it says of itself. It holds the sending end of the body: what is left in the
-    /// channel then is all there will be.
-    pub(super) fn close<T: Metered>(&self, mut store: Store<T>, spent: &mut Spent) {
+    /// The death of the store, and what it says of itself.
+    fn close<T: Metered>(&self, mut store: Store<T>, spent: &mut Spent) {
         spent.fuel = self.limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
         store.data_mut().nn().settle();
         spent.models = store.data_mut().nn().uses();
@@ -281,9 +253,11 @@ impl Run<'_> {
     }
 
     /// Polls the guest and carries what it says, in one task, until it ends or is stopped.
-    pub(super) async fn carry(
+    ///
+    /// The guest comes first, so that a short one registers no timer; it yields often enough for the rest.
+    async fn carry(
         &self,
-        mut call: Pin<&mut (dyn Future<Output = wasmtime::Result<()>> + Send)>,
+        mut call: Call<'_>,
         mut head: oneshot::Receiver<HeadResult>,
         carrier: &mut Carrier,
     ) -> Ended {
@@ -294,6 +268,19 @@ impl Run<'_> {
         loop {
             tokio::select! {
                 biased;
+                // By the clock, since the timer may be late on a busy machine; and before the guest gets another turn.
+                () = poll_fn(|_| if Instant::now() < self.deadline { Poll::Pending } else { Poll::Ready(()) }) => {
+                    return stop(Stop::Deadline);
+                }
+                result = &mut call => {
+                    if !carrier.has_head()
+                        && !no_head
+                        && let Ok(Ok(response)) = head.try_recv()
+                    {
+                        carrier.head(response);
+                    }
+                    return Ended { result: Some(result), ..Ended::default() };
+                }
                 () = &mut cancelled => {
                     // The host's own stop cancels all; what it cuts off is not the caller's to pay.
                     let host_stops = self.host.stop.is_cancelled();
@@ -308,218 +295,7 @@ impl Run<'_> {
                 step = carrier.step() => if let Err(reason) = step {
                     return stop(reason);
                 },
-                result = &mut call => {
-                    if !carrier.has_head()
-                        && !no_head
-                        && let Ok(Ok(response)) = head.try_recv()
-                    {
-                        carrier.head(response);
-                    }
-                    return Ended { result: Some(result), ..Ended::default() };
-                }
             }
-        }
-    }
-}
-
-/// Carries the guest's answer to the caller: holds it until the guest ends, or streams it with the last chunk held.
-pub(super) struct Carrier {
-    reply: Option<oneshot::Sender<Answer>>,
-    parts: Option<response::Parts>,
-    status: Option<StatusCode>,
-    body: Option<HyperOutgoingBody>,
-    /// Not yet given to the connection.
-    held: VecDeque<Bytes>,
-    held_bytes: usize,
-    trailers: Option<http::HeaderMap>,
-    out: Option<mpsc::Sender<Chunk>>,
-    /// Body bytes that the guest wrote.
-    bytes: u64,
-    most: u64,
-    hold_bytes: usize,
-    hold_time: Duration,
-    hold_until: Option<Instant>,
-    /// HEAD: the head is the last byte, so it is never sent before the end.
-    bodiless: bool,
-    figures: bool,
-    broken: bool,
-}
-
-impl Carrier {
-    fn new(reply: oneshot::Sender<Answer>, most: u64, host: &Inner, bodiless: bool, figures: bool) -> Self {
-        Self {
-            reply: Some(reply),
-            parts: None,
-            status: None,
-            body: None,
-            held: VecDeque::new(),
-            held_bytes: 0,
-            trailers: None,
-            out: None,
-            bytes: 0,
-            most,
-            hold_bytes: host.options.hold_bytes,
-            hold_time: host.options.hold_time,
-            hold_until: None,
-            bodiless,
-            figures,
-            broken: false,
-        }
-    }
-
-    fn has_head(&self) -> bool {
-        self.status.is_some()
-    }
-
-    fn status(&self) -> Option<StatusCode> {
-        if self.broken { None } else { self.status }
-    }
-
-    fn status_code(&self) -> u16 {
-        self.status().map_or(0, |s| s.as_u16())
-    }
-
-    fn streaming(&self) -> bool {
-        self.out.is_some()
-    }
-
-    fn head(&mut self, response: Response<HyperOutgoingBody>) {
-        let (parts, body) = response.into_parts();
-        let none = parts.status == StatusCode::NO_CONTENT || parts.status == StatusCode::NOT_MODIFIED;
-        self.bodiless |= none;
-        self.status = Some(parts.status);
-        self.parts = Some(parts);
-        self.body = Some(body);
-    }
-
-    /// One step: takes a chunk from the guest, or gives one to the connection. Pending while there is neither.
-    async fn step(&mut self) -> Result<(), Stop> {
-        // All but the last chunk may go; the last one waits for the usage.
-        if let Some(out) = self.out.as_ref().filter(|_| self.held.len() > 1) {
-            let Ok(slot) = out.reserve().await else { return Err(Stop::Disconnect) };
-            if let Some(chunk) = self.held.pop_front() {
-                self.held_bytes -= chunk.len();
-                slot.send(Ok(Frame::data(chunk)));
-            }
-            return Ok(());
-        }
-        let hold_until = self.hold_until.filter(|_| self.out.is_none() && !self.bodiless);
-        let Some(body) = &mut self.body else { return std::future::pending().await };
-        let frame = tokio::select! {
-            frame = body.frame() => frame,
-            () = sleep_until(hold_until.unwrap_or_else(Instant::now)), if hold_until.is_some() => {
-                self.stream();
-                return Ok(());
-            }
-        };
-        self.take(frame)
-    }
-
-    fn take(&mut self, frame: Option<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>) -> Result<(), Stop> {
-        match frame {
-            None => self.body = None,
-            Some(Err(_)) => {
-                self.body = None;
-                self.broken = true;
-            }
-            Some(Ok(frame)) => match frame.into_data() {
-                Err(frame) => self.trailers = frame.into_trailers().ok(),
-                Ok(data) => return self.data(data),
-            },
-        }
-        Ok(())
-    }
-
-    fn data(&mut self, data: Bytes) -> Result<(), Stop> {
-        self.bytes = self.bytes.saturating_add(data.len() as u64);
-        if self.bytes > self.most {
-            return Err(Stop::ResponseTooLarge(self.most));
-        }
-        if self.bodiless || data.is_empty() {
-            return Ok(());
-        }
-        self.hold_until.get_or_insert_with(|| Instant::now() + self.hold_time);
-        self.held_bytes += data.len();
-        self.held.push_back(data);
-        if self.out.is_none() && self.held_bytes > self.hold_bytes {
-            self.stream();
-        }
-        Ok(())
-    }
-
-    /// Gives up holding: the head goes now, without the figures.
-    fn stream(&mut self) {
-        let (Some(mut parts), Some(reply)) = (self.parts.take(), self.reply.take()) else { return };
-        let (out, chunks) = mpsc::channel(STREAM_CHUNKS);
-        if self.figures {
-            parts.headers.insert(http::header::TRAILER, http::HeaderValue::from_static(Figures::TRAILERS));
-        }
-        let answer = Ok(Response::from_parts(parts, ReplyBody::stream(chunks)));
-        // If the caller has left, the cancel token says so.
-        let _ = reply.send(Answer { answer, figures: None });
-        self.out = Some(out);
-    }
-
-    /// After the store's death: the rest of the body, which the channel bounds.
-    pub(super) async fn drain(&mut self) -> Option<Stop> {
-        while let Some(body) = &mut self.body {
-            let frame = body.frame().await;
-            if let Err(stop) = self.take(frame) {
-                return Some(stop);
-            }
-        }
-        None
-    }
-
-    /// The usage is recorded: the caller may have the end.
-    async fn release(mut self, end: Result<(), Error>, figures: Figures) {
-        let Some(reply) = self.reply.take() else {
-            let Some(out) = self.out.take() else { return };
-            let give = self.finish_stream(&out, end, &figures);
-            // A caller that does not read keeps its connection, not this task.
-            let _ = tokio::time::timeout(LAST_CHUNK, give).await;
-            return;
-        };
-        let answer = match (end, self.parts.take()) {
-            (Err(error), _) => Err(error),
-            (Ok(()), None) => Err(Error::internal()),
-            (Ok(()), Some(mut parts)) => {
-                // The whole body is here: its length is what was written.
-                if !self.bodiless {
-                    parts.headers.remove(http::header::CONTENT_LENGTH);
-                }
-                Ok(Response::from_parts(parts, ReplyBody::whole(self.joined())))
-            }
-        };
-        let _ = reply.send(Answer { answer, figures: Some(figures) });
-    }
-
-    fn joined(&mut self) -> Bytes {
-        if self.held.len() == 1 {
-            return self.held.pop_front().unwrap_or_default();
-        }
-        let mut bytes = BytesMut::with_capacity(self.held_bytes);
-        self.held.drain(..).for_each(|chunk| bytes.extend_from_slice(&chunk));
-        bytes.freeze()
-    }
-
-    async fn finish_stream(&mut self, out: &mpsc::Sender<Chunk>, end: Result<(), Error>, figures: &Figures) {
-        if let Err(error) = end {
-            // The head is gone; only a body that breaks off can tell.
-            let _ = out.send(Err(BodyError::Broken(error.message))).await;
-            return;
-        }
-        while let Some(chunk) = self.held.pop_front() {
-            if out.send(Ok(Frame::data(chunk))).await.is_err() {
-                return;
-            }
-        }
-        let mut trailers = self.trailers.take().unwrap_or_default();
-        if self.figures {
-            figures.write(&mut trailers);
-        }
-        if !trailers.is_empty() {
-            let _ = out.send(Ok(Frame::trailers(trailers))).await;
         }
     }
 }

@@ -41,6 +41,12 @@ impl Verdict {
         Self { outcome, note: Some(error.message.clone()), error: Some(error) }
     }
 
+    /// What the caller of a guest is told that is past its deadline.
+    pub(super) fn late(limits: &wasmeter_types::Limits) -> Error {
+        let message = format!("the function did not end within its limits.deadline of {}", limits.deadline);
+        Error::new(ErrorKind::Deadline, message)
+    }
+
     pub(super) fn of(end: End<'_>) -> Self {
         let limits = end.limits;
         let guest_failed =
@@ -53,11 +59,10 @@ impl Verdict {
                 ErrorKind::Overloaded,
                 "the host shut down before the function ended: call again",
             ),
-            (Some(Stop::Deadline), _) => Self::failed(
-                Outcome::Deadline,
-                ErrorKind::Deadline,
-                format!("the function did not end within its limits.deadline of {}", limits.deadline),
-            ),
+            (Some(Stop::Deadline), _) => {
+                let error = Self::late(limits);
+                Self { outcome: Outcome::Deadline, note: Some(error.message.clone()), error: Some(error) }
+            }
             // A guest that could not read the body and says so knows no better than "malformed".
             _ if end.request_too_large.is_some() && (guest_failed || refused) => {
                 let most = end.request_too_large.unwrap_or_default();

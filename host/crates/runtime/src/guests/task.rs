@@ -1,0 +1,220 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::Loaded;
+use super::threads::Shared;
+
+/// The life of one invocation, from its guest's start to its last byte.
+pub(crate) type Life = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A life, and who polls it: first its caller, on the connection's thread; from the first long turn on, or when the
+/// caller lets go of it, the guest threads. Never both.
+pub(super) struct Task {
+    life: Mutex<Option<Life>>,
+    state: Mutex<State>,
+    pub(super) tenant: Arc<str>,
+    pub(super) deadline: Instant,
+    loaded: Option<Arc<Loaded>>,
+    shared: Arc<Shared>,
+}
+
+struct State {
+    now: Now,
+    owner: Owner,
+    /// Time in polls.
+    spent: Duration,
+    /// Its first poll was on a guest thread.
+    began_there: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Now {
+    /// Waits to be woken.
+    Idle,
+    /// Was woken and waits to be polled.
+    Ready,
+    Polled,
+    /// Was woken while it is polled: it yielded, or has news.
+    PolledAndWoken,
+    Done,
+}
+
+enum Owner {
+    Caller(Option<Waker>),
+    Guests,
+}
+
+/// How a caller's poll left it.
+#[derive(PartialEq, Eq)]
+pub(super) enum Left {
+    /// It waits; the caller will be woken.
+    Waiting,
+    /// It is over, or with the guest threads: the caller need not poll it again.
+    Gone,
+}
+
+impl Task {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        tenant: Arc<str>,
+        deadline: Instant,
+        loaded: Option<Arc<Loaded>>,
+        life: Life,
+    ) -> Arc<Self> {
+        let state =
+            State { now: Now::Ready, owner: Owner::Caller(None), spent: Duration::ZERO, began_there: false };
+        Arc::new(Self {
+            life: Mutex::new(Some(life)),
+            state: Mutex::new(state),
+            tenant,
+            deadline,
+            loaded,
+            shared,
+        })
+    }
+
+    /// One poll; true when it is over. A panic ends it as a drop does: whoever waits for its answer is told.
+    fn poll_life(self: &Arc<Self>) -> bool {
+        let waker = Waker::from(self.clone());
+        let mut life = self.life.lock();
+        let Some(future) = life.as_mut() else { return true };
+        let poll = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
+        let over = match poll {
+            Ok(poll) => poll.is_ready(),
+            Err(_) => {
+                tracing::error!("an invocation panicked; see the message above it");
+                true
+            }
+        };
+        if over {
+            *life = None;
+        }
+        over
+    }
+
+    /// Polls on the caller's thread, for as long as a first turn may be.
+    pub(super) fn poll_by_caller(self: &Arc<Self>, cx: &mut Context<'_>) -> Left {
+        {
+            let mut state = self.state.lock();
+            match &mut state.owner {
+                Owner::Guests => return Left::Gone,
+                Owner::Caller(Some(known)) if known.will_wake(cx.waker()) => {}
+                Owner::Caller(known) => *known = Some(cx.waker().clone()),
+            }
+            match state.now {
+                Now::Ready => state.now = Now::Polled,
+                Now::Done => return Left::Gone,
+                Now::Idle | Now::Polled | Now::PolledAndWoken => return Left::Waiting,
+            }
+        }
+        loop {
+            let began = Instant::now();
+            let over = self.poll_life();
+            let mut state = self.state.lock();
+            state.spent += began.elapsed();
+            if over {
+                state.now = Now::Done;
+                return Left::Gone;
+            }
+            if state.now == Now::Polled {
+                state.now = Now::Idle;
+                return Left::Waiting;
+            }
+            if state.spent >= self.shared.first_turn() {
+                self.pace(true);
+                self.give_to_guests(&mut state);
+                return Left::Gone;
+            }
+            state.now = Now::Polled;
+        }
+    }
+
+    /// The caller polls no more; what is left is for the guest threads.
+    pub(super) fn leave(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        match (&state.owner, state.now) {
+            (Owner::Guests, _) | (_, Now::Done) => {}
+            (Owner::Caller(_), Now::Idle) => state.owner = Owner::Guests,
+            (Owner::Caller(_), _) => {
+                state.began_there = state.spent.is_zero();
+                self.give_to_guests(&mut state);
+            }
+        }
+    }
+
+    fn give_to_guests(self: &Arc<Self>, state: &mut State) {
+        state.owner = Owner::Guests;
+        state.now = Now::Ready;
+        self.shared.push(self.clone());
+    }
+
+    /// One turn on a guest thread: until it waits, is over, or has had its time while others wait.
+    pub(super) fn turn(self: &Arc<Self>) {
+        self.state.lock().now = Now::Polled;
+        let began = Instant::now();
+        loop {
+            let over = self.poll_life();
+            let turn = began.elapsed();
+            let mut state = self.state.lock();
+            if over {
+                state.now = Now::Done;
+                state.spent += turn;
+                let short = state.spent < self.shared.first_turn();
+                if !short || state.began_there {
+                    self.pace(!short);
+                }
+                return;
+            }
+            if state.now == Now::Polled {
+                state.now = Now::Idle;
+                state.spent += turn;
+                return;
+            }
+            if self.shared.must_yield(turn) {
+                state.spent += turn;
+                self.give_to_guests(&mut state);
+                return;
+            }
+            state.now = Now::Polled;
+        }
+    }
+
+    fn pace(&self, long: bool) {
+        let Some(loaded) = &self.loaded else { return };
+        if long { loaded.pace.was_long() } else { loaded.pace.was_short() }
+    }
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        match state.now {
+            Now::Polled => state.now = Now::PolledAndWoken,
+            Now::Idle => {
+                state.now = Now::Ready;
+                match &state.owner {
+                    Owner::Guests => self.shared.push(self.clone()),
+                    Owner::Caller(waker) => {
+                        let waker = waker.clone();
+                        // Not under the lock: it is foreign code.
+                        drop(state);
+                        if let Some(waker) = waker {
+                            waker.wake();
+                        }
+                    }
+                }
+            }
+            Now::Ready | Now::PolledAndWoken | Now::Done => {}
+        }
+    }
+}

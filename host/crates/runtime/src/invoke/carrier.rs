@@ -1,0 +1,230 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Response, StatusCode, response};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use wasmeter_types::Error;
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use super::Inner;
+use super::body::{BodyError, Chunk, ReplyBody};
+use super::figures::Figures;
+use super::run::Answer;
+use super::verdict::Stop;
+
+/// Chunks between the invocation and the connection.
+const STREAM_CHUNKS: usize = 4;
+/// How long a caller may take over the last chunk, after the guest has ended and the usage is recorded.
+const LAST_CHUNK: Duration = Duration::from_secs(30);
+
+/// Carries the guest's answer to the caller: holds it until the guest ends, or streams it with the last chunk held.
+pub(super) struct Carrier {
+    reply: Option<oneshot::Sender<Answer>>,
+    parts: Option<response::Parts>,
+    status: Option<StatusCode>,
+    body: Option<HyperOutgoingBody>,
+    /// Not yet given to the connection.
+    held: VecDeque<Bytes>,
+    held_bytes: usize,
+    trailers: Option<http::HeaderMap>,
+    out: Option<mpsc::Sender<Chunk>>,
+    /// Body bytes that the guest wrote.
+    pub(super) bytes: u64,
+    most: u64,
+    hold_bytes: usize,
+    hold_time: Duration,
+    hold_until: Option<Instant>,
+    /// HEAD: the head is the last byte, so it is never sent before the end.
+    bodiless: bool,
+    figures: bool,
+    broken: bool,
+}
+
+impl Carrier {
+    pub(super) fn new(
+        reply: oneshot::Sender<Answer>,
+        most: u64,
+        host: &Inner,
+        bodiless: bool,
+        figures: bool,
+    ) -> Self {
+        Self {
+            reply: Some(reply),
+            parts: None,
+            status: None,
+            body: None,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            trailers: None,
+            out: None,
+            bytes: 0,
+            most,
+            hold_bytes: host.options.hold_bytes,
+            hold_time: host.options.hold_time,
+            hold_until: None,
+            bodiless,
+            figures,
+            broken: false,
+        }
+    }
+
+    pub(super) fn has_head(&self) -> bool {
+        self.status.is_some()
+    }
+
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        if self.broken { None } else { self.status }
+    }
+
+    pub(super) fn status_code(&self) -> u16 {
+        self.status().map_or(0, |s| s.as_u16())
+    }
+
+    pub(super) fn streaming(&self) -> bool {
+        self.out.is_some()
+    }
+
+    pub(super) fn head(&mut self, response: Response<HyperOutgoingBody>) {
+        let (parts, body) = response.into_parts();
+        let none = parts.status == StatusCode::NO_CONTENT || parts.status == StatusCode::NOT_MODIFIED;
+        self.bodiless |= none;
+        self.status = Some(parts.status);
+        self.parts = Some(parts);
+        self.body = Some(body);
+    }
+
+    /// One step: takes a chunk from the guest, or gives one to the connection. Pending while there is neither.
+    pub(super) async fn step(&mut self) -> Result<(), Stop> {
+        // All but the last chunk may go; the last one waits for the usage.
+        if let Some(out) = self.out.as_ref().filter(|_| self.held.len() > 1) {
+            let Ok(slot) = out.reserve().await else { return Err(Stop::Disconnect) };
+            if let Some(chunk) = self.held.pop_front() {
+                self.held_bytes -= chunk.len();
+                slot.send(Ok(Frame::data(chunk)));
+            }
+            return Ok(());
+        }
+        let hold_until = self.hold_until.filter(|_| self.out.is_none() && !self.bodiless);
+        let Some(body) = &mut self.body else { return std::future::pending().await };
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            () = sleep_until(hold_until.unwrap_or_else(Instant::now)), if hold_until.is_some() => {
+                self.stream();
+                return Ok(());
+            }
+        };
+        self.take(frame)
+    }
+
+    fn take(&mut self, frame: Option<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>) -> Result<(), Stop> {
+        match frame {
+            None => self.body = None,
+            Some(Err(_)) => {
+                self.body = None;
+                self.broken = true;
+            }
+            Some(Ok(frame)) => match frame.into_data() {
+                Err(frame) => self.trailers = frame.into_trailers().ok(),
+                Ok(data) => return self.data(data),
+            },
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, data: Bytes) -> Result<(), Stop> {
+        self.bytes = self.bytes.saturating_add(data.len() as u64);
+        if self.bytes > self.most {
+            return Err(Stop::ResponseTooLarge(self.most));
+        }
+        if self.bodiless || data.is_empty() {
+            return Ok(());
+        }
+        self.hold_until.get_or_insert_with(|| Instant::now() + self.hold_time);
+        self.held_bytes += data.len();
+        self.held.push_back(data);
+        if self.out.is_none() && self.held_bytes > self.hold_bytes {
+            self.stream();
+        }
+        Ok(())
+    }
+
+    /// Gives up holding: the head goes now, without the figures.
+    fn stream(&mut self) {
+        let (Some(mut parts), Some(reply)) = (self.parts.take(), self.reply.take()) else { return };
+        let (out, chunks) = mpsc::channel(STREAM_CHUNKS);
+        if self.figures {
+            parts.headers.insert(http::header::TRAILER, http::HeaderValue::from_static(Figures::TRAILERS));
+        }
+        let answer = Ok(Response::from_parts(parts, ReplyBody::stream(chunks)));
+        // If the caller has left, the cancel token says so.
+        let _ = reply.send(Answer { answer, figures: None });
+        self.out = Some(out);
+    }
+
+    /// After the store's death: the rest of the body, which the channel bounds.
+    pub(super) async fn drain(&mut self) -> Option<Stop> {
+        while let Some(body) = &mut self.body {
+            let frame = body.frame().await;
+            if let Err(stop) = self.take(frame) {
+                return Some(stop);
+            }
+        }
+        None
+    }
+
+    /// The usage is recorded: the caller may have the end.
+    pub(super) async fn release(mut self, end: Result<(), Error>, figures: Figures) {
+        let Some(reply) = self.reply.take() else {
+            let Some(out) = self.out.take() else { return };
+            let give = self.finish_stream(&out, end, &figures);
+            // A caller that does not read keeps its connection, not this task.
+            let _ = tokio::time::timeout(LAST_CHUNK, give).await;
+            return;
+        };
+        let answer = match (end, self.parts.take()) {
+            (Err(error), _) => Err(error),
+            (Ok(()), None) => Err(Error::internal()),
+            (Ok(()), Some(mut parts)) => {
+                // The whole body is here: its length is what was written.
+                if !self.bodiless {
+                    parts.headers.remove(http::header::CONTENT_LENGTH);
+                }
+                Ok(Response::from_parts(parts, ReplyBody::whole(self.joined())))
+            }
+        };
+        let _ = reply.send(Answer { answer, figures: Some(figures) });
+    }
+
+    fn joined(&mut self) -> Bytes {
+        if self.held.len() == 1 {
+            return self.held.pop_front().unwrap_or_default();
+        }
+        let mut bytes = BytesMut::with_capacity(self.held_bytes);
+        self.held.drain(..).for_each(|chunk| bytes.extend_from_slice(&chunk));
+        bytes.freeze()
+    }
+
+    async fn finish_stream(&mut self, out: &mpsc::Sender<Chunk>, end: Result<(), Error>, figures: &Figures) {
+        if let Err(error) = end {
+            // The head is gone; only a body that breaks off can tell.
+            let _ = out.send(Err(BodyError::Broken(error.message))).await;
+            return;
+        }
+        while let Some(chunk) = self.held.pop_front() {
+            if out.send(Ok(Frame::data(chunk))).await.is_err() {
+                return;
+            }
+        }
+        let mut trailers = self.trailers.take().unwrap_or_default();
+        if self.figures {
+            figures.write(&mut trailers);
+        }
+        if !trailers.is_empty() {
+            let _ = out.send(Ok(Frame::trailers(trailers))).await;
+        }
+    }
+}

@@ -80,7 +80,7 @@ impl MockHost {
             Outbound::new(OutboundOptions::default(), tokens.clone(), hops.clone())?,
             LogHub::default(),
             InvokerOptions::default(),
-        );
+        )?;
         let ready = Readiness::default();
         ready.set(true);
         let control = ControlService::new(tower::service_fn(|_| async {

@@ -24,6 +24,7 @@ pub use compile::{CompileError, CompileOptions, Compiler, compile_main};
 pub use engine::{EngineError, FUEL_SCHEDULE, PoolOptions, host_engine};
 pub use invoke::{
     BodyError, Figures, Invocation, Invoker, InvokerOptions, RecordError, Recorder, Reply, ReplyBody,
+    WEBSOCKET,
 };
 pub use kind::Compiled;
 pub use loader::{Inspected, LoadError, Loaded, Loader};

@@ -25,7 +25,7 @@ use super::command::Start;
 use super::figures::{Figures, Timing};
 use super::guest_body::{GuestBody, Seen};
 use super::verdict::{End, Stop, Verdict};
-use super::{Inner, Invocation, allow_list};
+use super::{Inner, Invocation, WEBSOCKET, allow_list};
 use crate::capability::{Caller, Hooks, Used};
 use crate::engine::FUEL_SCHEDULE;
 use crate::guest::{Guest, Metered};
@@ -120,6 +120,7 @@ pub(super) async fn run(
             status: carrier.status(),
             fault: spent.fault.as_ref(),
             request_too_large: seen.over().then_some(limits.request_body.0),
+            request_slow: seen.slow(),
             memory_refused: spent.memory_refused,
             limits,
         }),
@@ -230,10 +231,11 @@ impl Run<'_> {
         let mut store = Store::new(pre.engine(), guest);
         let ready = self.prepare(&mut store);
         let (head_tx, head) = oneshot::channel::<HeadResult>();
-        let http = store.data_mut().http();
+        let secure = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
+        let scheme = if secure { Scheme::Https } else { Scheme::Http };
         let resources = ready.and_then(|()| {
-            let mut http = http;
-            Ok((http.new_incoming_request(Scheme::Http, request)?, http.new_response_outparam(head_tx)?))
+            let mut http = store.data_mut().http();
+            Ok((http.new_incoming_request(scheme, request)?, http.new_response_outparam(head_tx)?))
         });
         let (request, outparam) = match resources {
             Ok(resources) => resources,
@@ -343,6 +345,8 @@ pub(super) struct Carrier {
     bodiless: bool,
     figures: bool,
     broken: bool,
+    /// Each chunk goes when it is there; the end of the body is what waits for the usage.
+    live: bool,
 }
 
 impl Carrier {
@@ -364,6 +368,7 @@ impl Carrier {
             bodiless,
             figures,
             broken: false,
+            live: false,
         }
     }
 
@@ -388,14 +393,22 @@ impl Carrier {
         let none = parts.status == StatusCode::NO_CONTENT || parts.status == StatusCode::NOT_MODIFIED;
         self.bodiless |= none;
         self.status = Some(parts.status);
+        let kind = parts.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let socket = kind == WEBSOCKET;
+        // An event that waits for the next one would be late by as much as that one takes to come.
+        self.live = socket || kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream");
         self.parts = Some(parts);
         self.body = Some(body);
+        if socket && !self.bodiless {
+            self.stream();
+        }
     }
 
     /// One step: takes a chunk from the guest, or gives one to the connection. Pending while there is neither.
     async fn step(&mut self) -> Result<(), Stop> {
         // All but the last chunk may go; the last one waits for the usage.
-        if let Some(out) = self.out.as_ref().filter(|_| self.held.len() > 1) {
+        let keep = usize::from(!self.live);
+        if let Some(out) = self.out.as_ref().filter(|_| self.held.len() > keep) {
             let Ok(slot) = out.reserve().await else { return Err(Stop::Disconnect) };
             if let Some(chunk) = self.held.pop_front() {
                 self.held_bytes -= chunk.len();
@@ -506,7 +519,8 @@ impl Carrier {
     async fn finish_stream(&mut self, out: &mpsc::Sender<Chunk>, end: Result<(), Error>, figures: &Figures) {
         if let Err(error) = end {
             // The head is gone; only a body that breaks off can tell.
-            let _ = out.send(Err(BodyError::Broken(error.message))).await;
+            let Error { kind, message, .. } = error;
+            let _ = out.send(Err(BodyError::Failed { kind, message })).await;
             return;
         }
         while let Some(chunk) = self.held.pop_front() {

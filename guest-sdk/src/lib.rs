@@ -21,12 +21,14 @@ pub mod raw;
 mod request;
 mod response;
 mod url;
+mod websocket;
 mod writer;
 
 pub use error::{Error, Result};
 pub use request::{DEFAULT_BODY_LIMIT, Request};
 pub use response::{IntoResponse, Response};
 pub use wasmeter_guest_macros::handler;
+pub use websocket::{Message, WEBSOCKET, WebSocket};
 pub use writer::BodyWriter;
 
 /// The README's code must compile.

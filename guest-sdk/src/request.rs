@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 
 use crate::raw::wasi::http::types::{IncomingBody, IncomingRequest, Method, Scheme};
 use crate::raw::wasi::io::streams::StreamError;
-use crate::{Error, Result, url};
+use crate::websocket::{self, WEBSOCKET, WebSocket};
+use crate::{Error, Response, Result, url};
 
 /// What [`Request::body`] reads at most: 8 MiB, the default of the manifest's `request-body`.
 pub const DEFAULT_BODY_LIMIT: usize = 8 << 20;
@@ -154,6 +155,27 @@ impl Request {
             Some(body) if body.len() <= limit => Ok(body),
             _ => Err(too_long(limit)),
         }
+    }
+
+    /// Whether the client asks for a WebSocket: answer with [`Request::websocket`], or refuse with any other answer.
+    pub fn is_websocket(&self) -> bool {
+        self.header("content-type") == Some(WEBSOCKET)
+    }
+
+    /// Takes the connection: `talk` runs until it returns, which closes with 1000. An error closes with 4000 + its
+    /// status. All of it is one invocation, with one bill.
+    ///
+    /// # Errors
+    /// 400 for a request that asks for none.
+    pub fn websocket(
+        self,
+        talk: impl FnOnce(&mut WebSocket<'_>) -> Result<()> + 'static,
+    ) -> Result<Response> {
+        let body = self.unread.borrow_mut().take().filter(|_| self.is_websocket());
+        let Some(body) = body else {
+            return Err(Error::bad_request("this address speaks WebSocket: connect to it below /ws/fn/"));
+        };
+        Ok(websocket::open(websocket::Input::new(body, self)?, talk))
     }
 
     /// The body as text.

@@ -93,6 +93,10 @@ impl MockHost {
             gate: Gate::new(GateOptions { host: 1024, tenant_percent: 75 }),
             invoker,
             control,
+            once: Once::new(Arc::new(SqliteOnceStore::open(&data.path().join("idempotency.sqlite"))?)),
+            domain: None,
+            tls: None,
+            silence: Duration::from_secs(10),
             ready,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await?;

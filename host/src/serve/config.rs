@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use wasmeter_device::WorkerOptions;
+use wasmeter_ingress::{Domain, Tls};
 use wasmeter_metering::Durability;
 use wasmeter_runtime::GuestOptions;
 use wasmeter_types::{ByteSize, WallTime};
@@ -45,6 +46,14 @@ pub(crate) struct Server {
     /// Microseconds that a call may run on the thread of its connection before it moves to a guest thread; 0 is not at
     /// all, which keeps that thread free at the price of two wake-ups a call.
     pub(crate) first_turn_us: u64,
+    /// How long a client may take over a request's head, and be silent within its body.
+    pub(crate) client_timeout: WallTime,
+    /// Below it each function has a host name of its own: `{function}--{tenant}.{domain}`.
+    pub(crate) domain: Option<String>,
+    /// The certificate chain of the public listener, PEM; with `tls-key`, HTTPS instead of HTTP.
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// Its key, PEM, mode 0600.
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 impl Server {
@@ -55,6 +64,25 @@ impl Server {
             threads: if self.guest_threads == 0 { default.threads } else { self.guest_threads },
             first_turn: Duration::from_micros(self.first_turn_us),
             ..default
+        }
+    }
+
+    /// `http` or `https`.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls_certificate.is_some() { "https" } else { "http" }
+    }
+
+    /// The domain, if there is one.
+    pub(crate) fn domain(&self) -> anyhow::Result<Option<Domain>> {
+        self.domain.as_deref().map(|d| d.parse().context("server.domain")).transpose()
+    }
+
+    /// TLS, if it is configured. Blocking.
+    pub(crate) fn tls(&self) -> anyhow::Result<Option<Tls>> {
+        match (&self.tls_certificate, &self.tls_key) {
+            (Some(certificate), Some(key)) => Ok(Some(Tls::open(certificate, key)?)),
+            (None, None) => Ok(None),
+            _ => bail!("server.tls-certificate and server.tls-key are needed together"),
         }
     }
 }
@@ -239,6 +267,10 @@ impl Default for Server {
             connections: 4096,
             guest_threads: 0,
             first_turn_us: 300,
+            client_timeout: WallTime(Duration::from_secs(10)),
+            domain: None,
+            tls_certificate: None,
+            tls_key: None,
         }
     }
 }
@@ -282,12 +314,22 @@ impl Config {
 
     /// Everything that can be told before the first port opens.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        for (what, address) in [("listen", self.server.listen), ("admin-listen", self.server.admin_listen)] {
+        let public = self.server.tls_certificate.is_some();
+        for (what, address, tls) in
+            [("listen", self.server.listen, public), ("admin-listen", self.server.admin_listen, false)]
+        {
             ensure!(
-                address.ip().is_loopback() || self.server.insecure,
-                "server.{what} is {address}, which is not loopback, and there is no TLS: put a TLS proxy in front and say --insecure"
+                address.ip().is_loopback() || tls || self.server.insecure,
+                "server.{what} is {address}, which is not loopback, and there is no TLS: set server.tls-certificate and server.tls-key for the public listener, or put a TLS proxy in front and say --insecure"
             );
         }
+        let client_timeout = self.server.client_timeout;
+        ensure!(
+            (Duration::from_millis(100)..=Duration::from_secs(300)).contains(&client_timeout.0),
+            "server.client-timeout is {client_timeout}: it must be 100ms to 5m"
+        );
+        self.server.domain()?;
+        self.server.tls()?;
         ensure!((1..=100_000).contains(&self.admission.in_flight), "admission.in-flight must be 1 to 100000");
         ensure!(
             (1..=100).contains(&self.admission.tenant_percent),
@@ -361,6 +403,11 @@ mod tests {
         let error = |text: &str| format!("{:#}", load(text, &[]).and_then(|c| c.check()).unwrap_err());
         assert!(error("[server]\ncolour = 1").contains("colour"));
         assert!(error("[server]\nlisten = \"0.0.0.0:80\"").contains("server.listen is 0.0.0.0:80"));
+        assert!(error("[server]\ndomain = \"*.fn.test\"").contains("*.fn.test"));
+        assert!(error("[server]\ntls-certificate = \"c.pem\"").contains("together"));
+        let absent =
+            "[server]\nlisten = \"0.0.0.0:80\"\ntls-certificate = \"absent.pem\"\ntls-key = \"absent.pem\"";
+        assert!(error(absent).contains("absent.pem"));
         assert!(error("[admission]\nin-flight = 0").contains("admission.in-flight"));
         assert!(error("[engines]\ndevices = [\"gpu:0\"]").contains("cuda:N"));
         assert!(error("[engines]\ndevices = [\"cpu:0\", \"cpu:0\"]").contains("twice"));

@@ -22,13 +22,13 @@ use wasmeter_admission::{Gate, GateOptions, Grant, HopKey, Scope, Scopes, TokenK
 use wasmeter_catalog::{BlobStore, Catalog};
 use wasmeter_device::WorkerBackend;
 use wasmeter_inference::{DeviceOptions, Service};
-use wasmeter_ingress::{AdminDeps, ControlService, Readiness, ServerOptions};
+use wasmeter_ingress::{AdminDeps, ControlService, Once, Readiness, ServerOptions};
 use wasmeter_metering::{BillingClient, BillingOptions, Shipper, Spool, SpoolOptions};
 use wasmeter_runtime::{
     ArtifactCache, CompileOptions, Compiler, Invoker, InvokerOptions, Loader, LogHub, Outbound, PoolOptions,
     host_engine,
 };
-use wasmeter_store::{DataDir, FsBlobStore, SqliteEventLog, StoredModels};
+use wasmeter_store::{DataDir, FsBlobStore, SqliteEventLog, SqliteOnceStore, StoredModels};
 use wasmeter_types::TenantName;
 
 use config::{Config, DurabilityLevel};
@@ -93,6 +93,8 @@ async fn serve(
     let hops = HopKey::new(&key(&data, "hops.key")?);
     let outbound = Outbound::new(config.outbound.options()?, tokens.clone(), hops.clone())?;
     let catalog = Catalog::open(Box::new(SqliteEventLog::open(&data.catalog())?)).await?;
+    let once = Once::new(Arc::new(SqliteOnceStore::open(&data.idempotency())?));
+    let (domain, tls) = (config.server.domain()?, config.server.tls()?);
     let blobs: Arc<dyn BlobStore> = Arc::new(FsBlobStore::open(&data.blobs()).context("blob store")?);
 
     // Usage: spool, billing, the way between them.
@@ -159,7 +161,7 @@ async fn serve(
     // Addresses: everything that can fail has been tried.
     let listener = bind(config.server.listen, "listen").await?;
     let admin_listener = bind(config.server.admin_listen, "admin-listen").await?;
-    let base_url = format!("http://{}", listener.local_addr()?);
+    let base_url = base_url(&config, &listener)?;
     let (router, _) = wasmeter_control::router(wasmeter_control::Deps {
         catalog: catalog.clone(),
         blobs,
@@ -174,11 +176,10 @@ async fn serve(
         logs: Arc::new(adapters::GuestLogs(logs)),
         base_url: base_url.clone(),
     });
-    let control =
-        ControlService::new(tower::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            let answer = router.clone().oneshot(request);
-            async move { answer.await.map(|r| r.map(wasmeter_ingress::boxed)) }
-        }));
+    let control = ControlService::new(ServiceExt::<http::Request<wasmeter_ingress::Body>>::map_response(
+        router,
+        |response: http::Response<_>| response.map(wasmeter_ingress::boxed),
+    ));
     let gate = Gate::new(GateOptions {
         host: config.admission.in_flight,
         tenant_percent: config.admission.tenant_percent,
@@ -199,6 +200,7 @@ async fn serve(
     let admin = tokio::spawn(wasmeter_ingress::serve_admin(admin_listener, admin, stop.clone()));
     let server = ServerOptions {
         connections: config.server.connections,
+        head_timeout: config.server.client_timeout.0,
         drain_timeout: config.server.drain_timeout.0,
         ..ServerOptions::default()
     };
@@ -209,8 +211,19 @@ async fn serve(
         gate: gate.clone(),
         invoker: invoker.clone(),
         control,
+        once,
+        domain,
+        tls: tls.clone(),
+        silence: config.server.client_timeout.0,
         ready: ready.clone(),
     };
+    if let Some(tls) = tls {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let asked = async move || {
+            hangup.recv().await;
+        };
+        tokio::spawn(tls.watch(asked, stop.clone()));
+    }
     let public = tokio::spawn(Box::pin(wasmeter_ingress::serve(listener, deps, server, stop.clone())));
     tracing::info!(url = base_url, data = %data.path().display(), "wasmeter is listening");
 
@@ -260,6 +273,15 @@ async fn serve(
             Ok(ExitCode::from(130))
         }
     }
+}
+
+/// Where clients reach the public listener. A certificate is for names, so with TLS the domain stands for the address.
+fn base_url(config: &Config, listener: &TcpListener) -> anyhow::Result<String> {
+    let (scheme, address) = (config.server.scheme(), listener.local_addr()?);
+    Ok(match &config.server.domain {
+        Some(domain) if scheme == "https" => format!("{scheme}://{domain}:{}", address.port()),
+        _ => format!("{scheme}://{address}"),
+    })
 }
 
 async fn next(signals: &mut (Signal, Signal)) {

@@ -1,4 +1,5 @@
-//! Streams `?chunks=` (default 200) pieces of 1 KiB with `?delay_ms=` (default 0) before each.
+//! Streams `?chunks=` (default 200) pieces of 1 KiB with `?delay_ms=` (default 0) before each, as
+//! `?type=` (default `application/octet-stream`).
 
 use std::io::Write as _;
 
@@ -9,7 +10,8 @@ use wasmeter_guest::{Error, Request, Response, Result};
 fn handle(req: Request) -> Result<Response> {
     let chunks = number(&req, "chunks", 200)?;
     let delay = number(&req, "delay_ms", 0)?.saturating_mul(1_000_000);
-    Ok(Response::stream("application/octet-stream", move |body| {
+    let kind = req.query_param("type").unwrap_or_else(|| "application/octet-stream".to_owned());
+    Ok(Response::stream(&kind, move |body| {
         for chunk in 0..chunks {
             if delay > 0 {
                 subscribe_duration(delay).block();

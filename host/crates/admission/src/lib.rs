@@ -1,11 +1,14 @@
-//! Who may do what ([`Principal`], [`TokenKeys`]), and how much at one time ([`Gate`], [`Permit`]).
+//! Who may do what ([`Principal`], [`TokenKeys`]), and how much at one time ([`Gate`], [`Permit`]),
+//! and what only once ([`OnceStore`]).
 
 mod hops;
+mod once;
 mod permit;
 mod principal;
 mod token;
 
 pub use hops::{Depth, HOPS, HopKey};
+pub use once::{Claimed, IDEMPOTENCY_KEY, KeptAnswer, OnceError, OnceKey, OnceStore, idempotency_key};
 pub use permit::{Gate, GateOptions, Permit};
 pub use principal::{Principal, Scope, Scopes, ScopesError};
 pub use token::{Grant, KeyError, TokenKeys};

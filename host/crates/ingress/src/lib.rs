@@ -5,11 +5,22 @@
 
 mod admin;
 mod answer;
+mod authority;
+mod control;
+#[cfg(test)]
+mod fuzz;
+mod once;
+mod paced;
 mod route;
 mod server;
+mod socket;
+mod tls;
 mod trigger;
 mod walls;
 
 pub use admin::{AdminDeps, serve_admin};
 pub use answer::{Body, BoxError, boxed};
+pub use authority::{Domain, DomainError};
+pub use once::Once;
 pub use server::{ControlService, Deps, Readiness, ServerOptions, serve};
+pub use tls::{Tls, TlsError};

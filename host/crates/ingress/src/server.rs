@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::header::{CONNECTION, HeaderValue};
+use http::uri::Scheme;
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use wasmeter_admission::{Gate, HopKey, TokenKeys};
 use wasmeter_catalog::Catalog;
@@ -21,11 +23,16 @@ use wasmeter_runtime::Invoker;
 use wasmeter_types::{Error, ErrorKind};
 
 use crate::answer::{self, Body};
+use crate::authority::Domain;
+use crate::control::control;
+use crate::once::Once;
 use crate::route::{Route, route};
+use crate::socket::Sockets;
+use crate::tls::Tls;
 use crate::trigger::trigger;
 
 /// The control API, as the composition root gives it.
-pub type ControlService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+pub type ControlService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// Limits of the public listener.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +41,8 @@ pub struct ServerOptions {
     pub connections: usize,
     /// Time for a request's head to arrive.
     pub head_timeout: Duration,
+    /// WebSockets at one time.
+    pub websockets: usize,
     /// How long a drain waits for connections to finish what they do.
     pub drain_timeout: Duration,
 }
@@ -43,6 +52,7 @@ impl Default for ServerOptions {
         Self {
             connections: 4096,
             head_timeout: Duration::from_secs(10),
+            websockets: 1024,
             drain_timeout: Duration::from_secs(30),
         }
     }
@@ -80,6 +90,14 @@ pub struct Deps {
     pub invoker: Invoker,
     /// `/api/…`.
     pub control: ControlService,
+    /// Requests that carry an idempotency key.
+    pub once: Once,
+    /// Below it, each function has a host name of its own; without it, none has.
+    pub domain: Option<Domain>,
+    /// TLS; plain text without.
+    pub tls: Option<Tls>,
+    /// The longest silence of a client within a request's body.
+    pub silence: Duration,
     /// `/readyz`.
     pub ready: Readiness,
 }
@@ -96,8 +114,8 @@ pub async fn serve(
 ) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(options.connections));
     let graceful = GracefulShutdown::new();
-    let deps = Arc::new(deps);
-    let server = builder(options);
+    let sockets = Sockets::new(options.websockets, stop.clone());
+    let front = Arc::new(Front { deps, sockets: sockets.clone(), builder: builder(options), options });
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -116,26 +134,70 @@ pub async fn serve(
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let deps = deps.clone();
-        let service = service_fn(move |request| {
-            let deps = deps.clone();
-            async move { Ok::<_, Infallible>(respond(&deps, request).await) }
-        });
-        let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let (front, watcher) = (front.clone(), graceful.watcher());
         tokio::spawn(async move {
-            // A peer that breaks off or breaks the protocol is its own matter.
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "connection ended");
-            }
+            front.accept(stream, watcher).await;
             drop(slot);
         });
     }
     drop(listener);
-    if tokio::time::timeout(options.drain_timeout, graceful.shutdown()).await.is_err() {
+    let drained = async {
+        graceful.shutdown().await;
+        sockets.drained().await;
+    };
+    if tokio::time::timeout(options.drain_timeout, drained).await.is_err() {
         tracing::warn!("connections were still open at the end of the drain time");
     }
     Ok(())
+}
+
+/// What all connections share.
+struct Front {
+    deps: Deps,
+    sockets: Sockets,
+    builder: auto::Builder<TokioExecutor>,
+    options: ServerOptions,
+}
+
+impl Front {
+    async fn accept(self: Arc<Self>, stream: TcpStream, watcher: Watcher) {
+        let Some(tls) = self.deps.tls.clone() else { return self.carry(stream, Scheme::HTTP, watcher).await };
+        let handshake = tls.acceptor().accept(stream);
+        match tokio::time::timeout(self.options.head_timeout, handshake).await {
+            Ok(Ok(stream)) => Box::pin(self.carry(stream, Scheme::HTTPS, watcher)).await,
+            Ok(Err(error)) => tracing::debug!(%error, "no TLS"),
+            Err(_) => tracing::debug!("no TLS within the time for a head"),
+        }
+    }
+
+    /// Serves one connection to its end.
+    async fn carry<I>(self: Arc<Self>, io: I, scheme: Scheme, watcher: Watcher)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let asked = Arc::new(AtomicBool::new(false));
+        let (front, seen) = (self.clone(), asked.clone());
+        let service = service_fn(move |request| {
+            seen.store(true, Ordering::Relaxed);
+            let (front, scheme) = (front.clone(), scheme.clone());
+            async move { Ok::<_, Infallible>(front.respond(scheme, request).await) }
+        });
+        let connection = self.builder.serve_connection_with_upgrades(TokioIo::new(io), service).into_owned();
+        // Until the version is known the library waits for ever.
+        let silent = async {
+            tokio::time::sleep(self.options.head_timeout).await;
+            if asked.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            // A peer that breaks off or breaks the protocol is its own matter.
+            ended = watcher.watch(connection) => if let Err(error) = ended {
+                tracing::debug!(error = %error, "connection ended");
+            },
+            () = silent => tracing::debug!("a connection without a request"),
+        }
+    }
 }
 
 fn builder(options: ServerOptions) -> auto::Builder<TokioExecutor> {
@@ -157,29 +219,48 @@ fn builder(options: ServerOptions) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-async fn respond(deps: &Deps, request: Request<Incoming>) -> Response<Body> {
-    let response = match route(request.uri()) {
-        Ok(Route::Function(target)) => trigger(deps, *target, request).await,
-        Ok(Route::Control) => match deps.control.clone().oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        },
-        Ok(Route::Live) => answer::text(StatusCode::OK, "text/plain", "ok\n"),
-        Ok(Route::Ready) if deps.ready.get() => answer::text(StatusCode::OK, "text/plain", "ready\n"),
-        Ok(Route::Ready) => {
-            answer::error(&Error::new(ErrorKind::Overloaded, "the host is starting or draining"), None)
-        }
-        Ok(Route::Nothing) => answer::error(&nothing(), None),
-        Err(error) => answer::error(&error, None),
-    };
-    let class = match response.status().as_u16() / 100 {
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    };
-    metrics::counter!("wasmeter_http_responses_total", "class" => class).increment(1);
-    response
+impl Front {
+    async fn respond(&self, scheme: Scheme, request: Request<Incoming>) -> Response<Body> {
+        let deps = &self.deps;
+        let version = request.version();
+        let found = route(
+            deps.domain.as_ref(),
+            request.method(),
+            request.version(),
+            request.uri(),
+            request.headers(),
+        );
+        let response = match found {
+            Ok(Route::Function(target)) => trigger(deps, scheme, *target, request).await,
+            Ok(Route::Socket(target)) => self.sockets.open(deps, scheme, *target, request).await,
+            Ok(Route::Control) => {
+                control(deps, request).await.unwrap_or_else(|error| answer::error(&error, None))
+            }
+            Ok(Route::Live) => answer::text(StatusCode::OK, "text/plain", "ok\n"),
+            Ok(Route::Ready) if deps.ready.get() => answer::text(StatusCode::OK, "text/plain", "ready\n"),
+            Ok(Route::Ready) => {
+                answer::error(&Error::new(ErrorKind::Overloaded, "the host is starting or draining"), None)
+            }
+            Ok(Route::Server) => answer::text(StatusCode::NO_CONTENT, "text/plain", ""),
+            Ok(Route::Nothing) => answer::error(&nothing(), None),
+            Err(error) => {
+                let mut response = answer::error(&error, None);
+                if version < Version::HTTP_2 {
+                    // What follows on the connection may not be what its sender meant.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
+            }
+        };
+        let class = match response.status().as_u16() / 100 {
+            1 | 2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        metrics::counter!("wasmeter_http_responses_total", "class" => class).increment(1);
+        response
+    }
 }
 
 fn nothing() -> Error {

@@ -1,16 +1,21 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
+use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use tokio::time::Instant;
-use wasmeter_admission::{Principal, Scope};
+use wasmeter_admission::{Depth, OnceKey, Permit, Principal, Scope, idempotency_key};
 use wasmeter_catalog::Revision;
 use wasmeter_runtime::{BodyError, Invocation};
 use wasmeter_types::{Error, ErrorKind, InvocationId};
 
 use crate::answer::{self, Body};
+use crate::once::Entered;
+use crate::paced::Paced;
 use crate::route::Target;
 use crate::server::Deps;
 use crate::walls;
@@ -19,48 +24,95 @@ use crate::walls;
 const REVISION: HeaderName = HeaderName::from_static("x-wasmeter-revision");
 
 /// A function trigger, from the request's head to its answer.
-pub(crate) async fn trigger(deps: &Deps, target: Target, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn trigger(
+    deps: &Deps,
+    scheme: Scheme,
+    target: Target,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let id = InvocationId::new();
-    let mut response = match invoke(deps, id, &target, request).await {
+    let mut response = match invoke(deps, id, scheme, &target, request).await {
         Ok(response) => response,
         Err(error) => answer::error(&error, Some(id)),
     };
-    answer::set_invocation(&mut response, id);
+    // A repeated request is answered with the first one's.
+    if !response.headers().contains_key(&answer::INVOCATION) {
+        answer::set_invocation(&mut response, id);
+    }
     response
 }
 
-async fn invoke(
+/// A caller who may trigger a function now.
+pub(crate) struct Admitted {
+    pub(crate) revision: Arc<Revision>,
+    pub(crate) caller: Caller,
+    pub(crate) permit: Permit,
+    /// How deep in a chain of functions.
+    pub(crate) depth: Depth,
+}
+
+/// Cheapest checks first; nothing is read of the body.
+pub(crate) fn admit(
     deps: &Deps,
     id: InvocationId,
     target: &Target,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Error> {
-    let accepted = Instant::now();
-    let depth = deps.hops.check(request.headers())?;
-    let (revision, caller) = authorize(deps, id, target, request.headers())?;
+    headers: &HeaderMap,
+) -> Result<Admitted, Error> {
+    let depth = deps.hops.check(headers)?;
+    let (revision, caller) = authorize(deps, id, target, headers)?;
     let limits = &revision.manifest.limits;
-    check_length(request.headers(), limits.request_body.0)?;
+    check_length(headers, limits.request_body.0)?;
     if !deps.invoker.accepting() {
         let message =
             "the host cannot record more usage until billing has taken what is waiting: retry later";
         return Err(Error::new(ErrorKind::Overloaded, message));
     }
     let permit = deps.gate.admit(&target.tenant, &target.function, limits.concurrency)?;
-    let request = for_guest(request, target, |value| deps.tokens.named_in(value))?;
-    let figures = caller == Caller::Tenant;
+    Ok(Admitted { revision, caller, permit, depth })
+}
+
+async fn invoke(
+    deps: &Deps,
+    id: InvocationId,
+    scheme: Scheme,
+    target: &Target,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Error> {
+    let accepted = Instant::now();
+    let Admitted { revision, caller, permit, depth } = admit(deps, id, target, request.headers())?;
+    let figures = caller.is_tenant();
+    let (head, body) = request.into_parts();
+    let (claim, body) = match idempotency_key(&head.headers)? {
+        None => (None, Paced::new(body, deps.silence).boxed_unsync()),
+        Some(key) => {
+            let key = OnceKey { tenant: target.tenant.clone(), scope: scope(target, &caller), key };
+            let keep = revision.manifest.idempotency.as_ref().map(|i| i.keep_answers.0);
+            let whole = Request::from_parts(head.clone(), body);
+            match deps.once.enter(key, keep, id, whole).await? {
+                Entered::Answered(response) => return Ok(response),
+                Entered::First(claim, whole) => (Some(claim), whole.into_body().boxed_unsync()),
+            }
+        }
+    };
+    let is_token = |value: &HeaderValue| deps.tokens.named_in(value);
+    let request = for_guest(Request::from_parts(head, body), scheme, target, is_token)?;
     let tenant = target.tenant.clone();
     // Ids are made of hexadecimal digits.
     let which = HeaderValue::from_str(&revision.id).ok().filter(|_| figures);
     let invocation = Invocation { id, tenant, revision, request, permit, figures, accepted, depth };
     let reply = deps.invoker.invoke(invocation).await;
+    let charged = reply.answer.as_ref().map_or_else(|e| e.kind.is_charged(), |_| true);
     let mut response = match reply.answer {
         Ok(response) => {
             let (mut parts, body) = response.into_parts();
-            walls::outbound(&mut parts.headers, &target.prefix);
+            walls::outbound(&mut parts.headers, &target.place);
             Response::from_parts(parts, answer::boxed(body))
         }
         Err(error) => answer::error(&error, Some(id)),
     };
+    if let Some(claim) = claim {
+        response = claim.leave(charged, response).await?;
+    }
     if let Some(shown) = reply.figures.filter(|_| figures) {
         shown.write(response.headers_mut());
     }
@@ -70,13 +122,28 @@ async fn invoke(
     Ok(response)
 }
 
+/// What a key is about: two callers, or two functions, do not meet.
+fn scope(target: &Target, caller: &Caller) -> String {
+    let who = match caller {
+        Caller::Anonymous => "",
+        Caller::Tenant(subject) => subject,
+    };
+    format!("fn/{} {who}", target.function)
+}
+
 /// Who triggers, as far as the guest and the figures are concerned.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Caller {
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Caller {
     /// No token, or not the tenant's.
     Anonymous,
-    /// The tenant's token, or the operator's: may see the figures.
-    Tenant,
+    /// The tenant's token, or the operator's, with its subject: may see the figures.
+    Tenant(String),
+}
+
+impl Caller {
+    pub(crate) fn is_tenant(&self) -> bool {
+        matches!(self, Self::Tenant(_))
+    }
 }
 
 /// Without a token a private and an unknown function look the same, and so do another tenant's and an unknown one
@@ -95,19 +162,19 @@ fn authorize(
     match (public, token) {
         // The guest of a public function may have an Authorization scheme of its own.
         (Some(revision), Ok(None) | Err(_)) => Ok((revision.clone(), Caller::Anonymous)),
-        (Some(revision), Ok(Some(principal))) => Ok((revision.clone(), caller(&principal, target))),
+        (Some(revision), Ok(Some(principal))) => Ok((revision.clone(), caller(principal, target))),
         (None, Err(error)) => Err(error),
         (None, Ok(None)) => Err(Error::unauthenticated()),
         (None, Ok(Some(principal))) => {
             principal.may(&target.tenant, Scope::Invoke)?;
-            Ok((revision.ok_or_else(Error::not_found)?.clone(), Caller::Tenant))
+            Ok((revision.ok_or_else(Error::not_found)?.clone(), Caller::Tenant(principal.subject)))
         }
     }
 }
 
-fn caller(principal: &Principal, target: &Target) -> Caller {
+fn caller(principal: Principal, target: &Target) -> Caller {
     match principal.may(&target.tenant, Scope::Invoke) {
-        Ok(()) => Caller::Tenant,
+        Ok(()) => Caller::Tenant(principal.subject),
         Err(_) => Caller::Anonymous,
     }
 }
@@ -130,33 +197,23 @@ fn check_length(headers: &HeaderMap, most: u64) -> Result<(), Error> {
 }
 
 /// The request as the guest sees it.
-fn for_guest(
-    request: Request<Incoming>,
+pub(crate) fn for_guest(
+    request: Request<UnsyncBoxBody<Bytes, BodyError>>,
+    scheme: Scheme,
     target: &Target,
     is_platform_token: impl Fn(&HeaderValue) -> bool,
-) -> Result<Request<http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, BodyError>>, Error> {
+) -> Result<Request<UnsyncBoxBody<Bytes, BodyError>>, Error> {
     let (mut parts, body) = request.into_parts();
     walls::inbound(&mut parts.headers, is_platform_token);
-    let authority = match parts.uri.authority() {
-        Some(authority) => authority.clone(),
-        None => {
-            let malformed = || Error::new(ErrorKind::Malformed, "a request needs one valid Host header");
-            let mut hosts = parts.headers.get_all(HOST).iter();
-            let (host, None) = (hosts.next().ok_or_else(malformed)?, hosts.next()) else {
-                return Err(malformed());
-            };
-            host.to_str().ok().and_then(|h| h.parse().ok()).ok_or_else(malformed)?
-        }
-    };
+    let authority = target.authority.clone();
     if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
         parts.headers.insert(HOST, host);
     }
     parts.uri = Uri::builder()
-        .scheme("http")
+        .scheme(scheme)
         .authority(authority)
         .path_and_query(target.rest.clone())
         .build()
         .map_err(|e| Error::new(ErrorKind::Malformed, e.to_string()))?;
-    let body = body.map_err(|e| BodyError::Broken(e.to_string())).boxed_unsync();
     Ok(Request::from_parts(parts, body))
 }

@@ -1,19 +1,17 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::route::Place;
+
 /// All functions share the platform's origin in the path form, so an answer must not be a full page of it, and must
 /// not set anything that holds for the origin.
 const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox allow-scripts allow-forms");
 
 /// Headers whose effect reaches beyond the function's own path.
-const ORIGIN_WIDE: [&str; 7] = [
-    "service-worker-allowed",
-    "clear-site-data",
-    "nel",
-    "report-to",
-    "strict-transport-security",
-    "alt-svc",
-    "public-key-pins",
-];
+const ORIGIN_WIDE: [&str; 4] = ["service-worker-allowed", "nel", "report-to", "strict-transport-security"];
+
+/// Headers whose effect reaches beyond the function's own host: cookies are cleared for the whole site, and another
+/// server would speak for this one's connections.
+const SITE_WIDE: [&str; 3] = ["clear-site-data", "alt-svc", "public-key-pins"];
 
 fn is_ours(name: &HeaderName) -> bool {
     name.as_str().starts_with("x-wasmeter-")
@@ -32,21 +30,26 @@ pub(crate) fn inbound(headers: &mut HeaderMap, is_platform_token: impl Fn(&Heade
     }
 }
 
-/// What the guest must not say, in the path form.
-pub(crate) fn outbound(headers: &mut HeaderMap, prefix: &str) {
+/// What the guest must not say.
+pub(crate) fn outbound(headers: &mut HeaderMap, place: &Place) {
     remove_ours(headers);
-    for name in ORIGIN_WIDE {
+    for name in SITE_WIDE {
         headers.remove(name);
     }
     let cookies: Vec<HeaderValue> = headers.get_all(header::SET_COOKIE).iter().cloned().collect();
     if !cookies.is_empty() {
         headers.remove(header::SET_COOKIE);
-        for cookie in cookies.into_iter().filter(|c| is_own_cookie(c, prefix)) {
+        for cookie in cookies.into_iter().filter(|c| is_own_cookie(c, place)) {
             headers.append(header::SET_COOKIE, cookie);
         }
     }
-    // Added, not replaced: of several policies each must allow (CSP Level 3, section 4.1).
-    headers.append(header::CONTENT_SECURITY_POLICY, SANDBOX);
+    if let Place::Path(_) = place {
+        for name in ORIGIN_WIDE {
+            headers.remove(name);
+        }
+        // Added, not replaced: of several policies each must allow (CSP Level 3, section 4.1).
+        headers.append(header::CONTENT_SECURITY_POLICY, SANDBOX);
+    }
 }
 
 fn remove_ours(headers: &mut HeaderMap) {
@@ -56,9 +59,9 @@ fn remove_ours(headers: &mut HeaderMap) {
     }
 }
 
-/// A cookie stays only if it names a path of the function and no domain: without a path its default is the folder
-/// above, which other functions share (RFC 6265, section 5.1.4).
-fn is_own_cookie(cookie: &HeaderValue, prefix: &str) -> bool {
+/// A cookie stays only if it names no domain, which other functions share, and in the path form a path of the function:
+/// without a path its default is the folder above, which other functions share too (RFC 6265, section 5.1.4).
+fn is_own_cookie(cookie: &HeaderValue, place: &Place) -> bool {
     let Ok(text) = cookie.to_str() else { return false };
     let mut path = None;
     for attribute in text.split(';').skip(1) {
@@ -70,7 +73,9 @@ fn is_own_cookie(cookie: &HeaderValue, prefix: &str) -> bool {
             _ => {}
         }
     }
-    path.and_then(|p| p.strip_prefix(prefix)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    let Place::Path(prefix) = place else { return true };
+    path.and_then(|p| p.strip_prefix(prefix.as_str()))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -79,7 +84,8 @@ mod tests {
 
     #[test]
     fn cookies_stay_in_their_path() {
-        let own = |c: &str| is_own_cookie(&HeaderValue::from_str(c).unwrap(), "/fn/dev/f");
+        let place = Place::Path("/fn/dev/f".to_owned());
+        let own = |c: &str| is_own_cookie(&HeaderValue::from_str(c).unwrap(), &place);
         assert!(own("a=b; Path=/fn/dev/f"));
         assert!(own("a=b; HttpOnly; path=/fn/dev/f/x"));
         for other in [
@@ -92,6 +98,8 @@ mod tests {
         ] {
             assert!(!own(other), "{other}");
         }
+        let on_host = |c: &str| is_own_cookie(&HeaderValue::from_str(c).unwrap(), &Place::Host);
+        assert!(on_host("a=b") && on_host("a=b; Path=/") && !on_host("a=b; Domain=fn.test"));
     }
 
     #[test]
@@ -101,11 +109,17 @@ mod tests {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
         }
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'self'"));
-        outbound(&mut headers, "/fn/dev/f");
+        let mut on_host = headers.clone();
+        outbound(&mut headers, &Place::Path("/fn/dev/f".to_owned()));
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["content-security-policy", "x-own"]);
         assert_eq!(headers.get_all(header::CONTENT_SECURITY_POLICY).iter().count(), 2);
+        outbound(&mut on_host, &Place::Host);
+        let mut names: Vec<_> = on_host.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-security-policy", "service-worker-allowed", "x-own"]);
+        assert_eq!(on_host.get_all(header::CONTENT_SECURITY_POLICY).iter().count(), 1);
     }
 
     #[test]

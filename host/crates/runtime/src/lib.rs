@@ -26,6 +26,7 @@ pub use engine::{EngineError, FUEL_SCHEDULE, PoolOptions, host_engine};
 pub use guests::GuestOptions;
 pub use invoke::{
     BodyError, Figures, Invocation, Invoker, InvokerOptions, RecordError, Recorder, Reply, ReplyBody,
+    WEBSOCKET,
 };
 pub use kind::Compiled;
 pub use loader::{Inspected, LoadError, Loaded, Loader};

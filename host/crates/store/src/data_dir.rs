@@ -103,6 +103,12 @@ impl DataDir {
         self.path.join("catalog.sqlite")
     }
 
+    /// The database of idempotency keys.
+    #[must_use]
+    pub fn idempotency(&self) -> PathBuf {
+        self.path.join("idempotency.sqlite")
+    }
+
     /// Directory of the blobs.
     #[must_use]
     pub fn blobs(&self) -> PathBuf {

@@ -18,12 +18,19 @@ const MIGRATIONS: &[&str] = &[
     "CREATE TABLE event (seq INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, body TEXT NOT NULL) STRICT",
 ];
 
-/// The catalog's database cannot be opened.
+/// A database cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("catalog database {}: {reason}", path.display())]
+#[error("{what} database {}: {reason}", path.display())]
 pub struct OpenError {
+    what: &'static str,
     path: PathBuf,
     reason: String,
+}
+
+impl OpenError {
+    pub(crate) fn new(what: &'static str, path: &Path, reason: String) -> Self {
+        Self { what, path: path.to_owned(), reason }
+    }
 }
 
 /// The catalog's events in one SQLite file, in write-ahead mode and flushed at each commit. Cheap to clone.
@@ -38,7 +45,7 @@ impl SqliteEventLog {
     /// # Errors
     /// Names the file and why: not accessible, damaged, or of a newer version.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let fail = |reason: String| OpenError { path: path.to_owned(), reason };
+        let fail = |reason: String| OpenError::new("catalog", path, reason);
         // SQLite gives its side files the mode of the main file, so that this one must be private first.
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);

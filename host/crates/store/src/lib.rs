@@ -7,6 +7,7 @@ mod data_dir;
 mod event_log;
 mod migrate;
 mod models;
+mod once;
 mod private;
 mod socket;
 
@@ -14,4 +15,5 @@ pub use blob::FsBlobStore;
 pub use data_dir::{DataDir, DataDirError};
 pub use event_log::{OpenError, SqliteEventLog};
 pub use models::{StoredModels, ir_bundle, open_ir};
+pub use once::SqliteOnceStore;
 pub use private::{read_or_create_secret, write_private};

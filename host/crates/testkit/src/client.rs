@@ -10,8 +10,9 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
+
+use crate::tls;
 
 /// No call of a test may hang.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -20,6 +21,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Client {
     address: SocketAddr,
+    tls: bool,
     token: Option<String>,
 }
 
@@ -27,23 +29,34 @@ impl Client {
     /// Without a token.
     ///
     /// # Panics
-    /// If the URL is not `http://address:port`.
+    /// If the URL is not `http://address:port` or `https://address:port`.
     #[must_use]
     pub fn new(url: &str) -> Self {
-        let address = url.strip_prefix("http://").and_then(|a| a.trim_end_matches('/').parse().ok());
-        Self { address: address.unwrap_or_else(|| panic!("{url:?} is no http://address:port")), token: None }
+        let (tls, rest) = match url.strip_prefix("https://") {
+            Some(rest) => (true, Some(rest)),
+            None => (false, url.strip_prefix("http://")),
+        };
+        let address = rest.and_then(|a| a.trim_end_matches('/').parse().ok());
+        let address = address.unwrap_or_else(|| panic!("{url:?} is no http://address:port"));
+        Self { address, tls, token: None }
     }
 
     /// The same with this token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
-        Self { address: self.address, token: Some(token.to_owned()) }
+        Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
     /// Where it connects to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The same as an URL, without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.tls { "https" } else { "http" }, self.address)
     }
 
     /// The token, if it has one.
@@ -63,7 +76,7 @@ impl Client {
             headers.insert(header::AUTHORIZATION, value);
         }
         let body = Outgoing { bytes: Bytes::new(), chunked: false };
-        Call { address: self.address, method, path: path.to_owned(), headers, body }
+        Call { address: self.address, tls: self.tls, method, path: path.to_owned(), headers, body }
     }
 
     /// GET.
@@ -94,6 +107,7 @@ impl Client {
 /// A call that is being made.
 pub struct Call {
     address: SocketAddr,
+    tls: bool,
     method: Method,
     path: String,
     headers: HeaderMap,
@@ -170,8 +184,7 @@ impl Call {
     /// Of the connection.
     pub async fn try_stream(self) -> io::Result<Streaming> {
         let head = async {
-            let stream = TcpStream::connect(self.address).await?;
-            stream.set_nodelay(true)?;
+            let stream = tls::connect(self.address, self.tls).await?;
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
                 .await
                 .map_err(io::Error::other)?;

@@ -279,7 +279,7 @@ impl Host {
     /// Its public URL, without a slash at the end.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.anonymous.address())
+        self.anonymous.url()
     }
 
     /// The address of its public listener.

@@ -14,15 +14,18 @@
 
 mod client;
 mod deploy;
+mod fuzz;
 mod host;
 mod ledger;
 mod log;
 mod paths;
 mod process;
 mod raw;
+mod tls;
 
 pub use client::{Answer, Call, Client, Streaming};
 pub use deploy::{Manifest, manifest, model_card};
+pub use fuzz::fuzz;
 pub use host::{Builder, Host};
 pub use log::LogLine;
 pub use paths::{cache, component, component_path, fixture, model, repository, tiny_model};

@@ -114,6 +114,12 @@ impl ErrorKind {
         }
     }
 
+    /// Whether an invocation that ends so is the tenant's to pay: its own code ran and failed.
+    #[must_use]
+    pub fn is_charged(self) -> bool {
+        self.source() == Source::Function
+    }
+
     /// Whether the same request may succeed later.
     #[must_use]
     pub fn is_retryable(self) -> bool {

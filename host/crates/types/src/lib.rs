@@ -2,6 +2,7 @@
 
 mod digest;
 mod error;
+mod idempotency;
 mod manifest;
 mod manifest_http;
 mod model_card;
@@ -9,9 +10,11 @@ mod name;
 mod origin;
 mod time;
 mod units;
+mod websocket;
 
 pub use digest::{Digest, ParseDigestError};
 pub use error::{ClientError, Error, ErrorKind, Source};
+pub use idempotency::IdempotencySection;
 pub use manifest::{BuildSection, FunctionManifest, FunctionSection, Limits, ManifestError, ModelsSection};
 pub use manifest_http::{HttpLimits, HttpSection};
 pub use model_card::{BatchingSection, CardSection, ModelCard, ModelSection, PadSection};
@@ -20,3 +23,4 @@ pub use origin::{Origin, ParseOriginError};
 pub use time::unix_ns;
 pub use units::{ByteSize, ParseUnitError, WallTime};
 pub use wasmeter_usage::InvocationId;
+pub use websocket::WebsocketSection;

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, FunctionName, HttpSection, ModelName, WallTime};
+use crate::{ByteSize, FunctionName, HttpSection, IdempotencySection, ModelName, WallTime, WebsocketSection};
 
 /// `wasmeter.toml` beside a function: what it is, may use, and is limited to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,12 @@ pub struct FunctionManifest {
     /// Environment variables of the guest.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Repeated triggers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency: Option<IdempotencySection>,
+    /// Limits of WebSockets; the defaults if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub websocket: Option<WebsocketSection>,
 }
 
 /// `[function]`.
@@ -121,6 +127,8 @@ impl FunctionManifest {
             models: ModelsSection::default(),
             http: HttpSection::default(),
             env: BTreeMap::new(),
+            idempotency: None,
+            websocket: None,
         }
     }
 
@@ -154,6 +162,8 @@ impl FunctionManifest {
         range("request-body (bytes)", l.request_body.0, MOST.request_body.0)?;
         range("response-body (bytes)", l.response_body.0, MOST.response_body.0)?;
         range("concurrency", l.concurrency.into(), MOST.concurrency.into())?;
+        self.idempotency.as_ref().map_or(Ok(()), IdempotencySection::check)?;
+        self.websocket.as_ref().map_or(Ok(()), WebsocketSection::check)?;
         let env_bytes: usize = self.env.iter().map(|(k, v)| k.len() + v.len()).sum();
         if self.env.len() > 100 || env_bytes > 64 << 10 {
             return Err(ManifestError("env has more than 100 entries or 64KiB".to_owned()));
@@ -210,5 +220,7 @@ mod tests {
         assert!(error("[function]\nname = \"../a\"").contains("../a"));
         assert!(error("[function]\nname = \"a\"\n[limits]\nmemory = \"2GiB\"").contains("limits.memory"));
         assert!(error("[function]\nname = \"a\"\n[limits]\nfuel = 0").contains("limits.fuel"));
+        assert!(error("[function]\nname = \"a\"\n[idempotency]\nkeep-answers = \"25h\"").contains("24h"));
+        assert!(error("[function]\nname = \"a\"\n[websocket]\nidle = \"0s\"").contains("websocket.idle"));
     }
 }

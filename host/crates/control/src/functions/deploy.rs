@@ -103,7 +103,7 @@ pub(crate) async fn deploy(
 }
 
 /// The component and the manifest, which names the function of the path.
-async fn read(upload: Upload, function: &FunctionName) -> Answer<(Bytes, FunctionManifest)> {
+pub(super) async fn read(upload: Upload, function: &FunctionName) -> Answer<(Bytes, FunctionManifest)> {
     let (component, text) = if upload.is_multipart() {
         read_form(upload).await?
     } else {

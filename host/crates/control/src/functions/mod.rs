@@ -1,6 +1,8 @@
 mod alias;
 mod delete;
 mod deploy;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod list;
 mod view;
 

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
+use wasmeter_types::ErrorKind;
 
 /// Why a body broke off.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,6 +13,17 @@ pub enum BodyError {
     /// It is larger than the function's limit.
     #[error("the body is larger than {0} bytes")]
     TooLarge(u64),
+    /// The sender fell silent.
+    #[error("no byte of the body within the time for one")]
+    Slow,
+    /// The invocation failed after its head had left.
+    #[error("{message}")]
+    Failed {
+        /// What an answer would have said.
+        kind: ErrorKind,
+        /// For the caller.
+        message: String,
+    },
     /// The other side failed.
     #[error("{0}")]
     Broken(String),

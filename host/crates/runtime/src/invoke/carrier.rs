@@ -10,11 +10,11 @@ use tokio::time::{Instant, sleep_until};
 use wasmeter_types::Error;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use super::Inner;
 use super::body::{BodyError, Chunk, ReplyBody};
 use super::figures::Figures;
 use super::run::Answer;
 use super::verdict::Stop;
+use super::{Inner, WEBSOCKET};
 
 /// Chunks between the invocation and the connection.
 const STREAM_CHUNKS: usize = 4;
@@ -42,6 +42,8 @@ pub(super) struct Carrier {
     bodiless: bool,
     figures: bool,
     broken: bool,
+    /// Each chunk goes when it is there; the end of the body is what waits for the usage.
+    live: bool,
 }
 
 impl Carrier {
@@ -69,6 +71,7 @@ impl Carrier {
             bodiless,
             figures,
             broken: false,
+            live: false,
         }
     }
 
@@ -93,14 +96,22 @@ impl Carrier {
         let none = parts.status == StatusCode::NO_CONTENT || parts.status == StatusCode::NOT_MODIFIED;
         self.bodiless |= none;
         self.status = Some(parts.status);
+        let kind = parts.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let socket = kind == WEBSOCKET;
+        // An event that waits for the next one would be late by as much as that one takes to come.
+        self.live = socket || kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream");
         self.parts = Some(parts);
         self.body = Some(body);
+        if socket && !self.bodiless {
+            self.stream();
+        }
     }
 
     /// One step: takes a chunk from the guest, or gives one to the connection. Pending while there is neither.
     pub(super) async fn step(&mut self) -> Result<(), Stop> {
         // All but the last chunk may go; the last one waits for the usage.
-        if let Some(out) = self.out.as_ref().filter(|_| self.held.len() > 1) {
+        let keep = usize::from(!self.live);
+        if let Some(out) = self.out.as_ref().filter(|_| self.held.len() > keep) {
             let Ok(slot) = out.reserve().await else { return Err(Stop::Disconnect) };
             if let Some(chunk) = self.held.pop_front() {
                 self.held_bytes -= chunk.len();
@@ -211,7 +222,8 @@ impl Carrier {
     async fn finish_stream(&mut self, out: &mpsc::Sender<Chunk>, end: Result<(), Error>, figures: &Figures) {
         if let Err(error) = end {
             // The head is gone; only a body that breaks off can tell.
-            let _ = out.send(Err(BodyError::Broken(error.message))).await;
+            let Error { kind, message, .. } = error;
+            let _ = out.send(Err(BodyError::Failed { kind, message })).await;
             return;
         }
         while let Some(chunk) = self.held.pop_front() {

@@ -21,9 +21,11 @@ impl Run<'_> {
     ) -> Ended {
         let mut store = Store::new(pre.engine(), guest);
         let (head_tx, head) = oneshot::channel::<HeadResult>();
+        let secure = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
+        let scheme = if secure { Scheme::Https } else { Scheme::Http };
         let prepared = self.prepare(&mut store).and_then(|()| {
             let mut http = store.data_mut().http();
-            Ok((http.new_incoming_request(Scheme::Http, request)?, http.new_response_outparam(head_tx)?))
+            Ok((http.new_incoming_request(scheme, request)?, http.new_response_outparam(head_tx)?))
         });
         let (request, outparam) = match prepared {
             Ok(resources) => resources,

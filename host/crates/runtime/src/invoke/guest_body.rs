@@ -22,11 +22,17 @@ pub(super) struct GuestBody {
 pub(super) struct Seen {
     bytes: AtomicU64,
     over: AtomicBool,
+    slow: AtomicBool,
 }
 
 impl Seen {
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the caller fell silent.
+    pub(super) fn slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
     }
 
     pub(super) fn over(&self) -> bool {
@@ -54,7 +60,10 @@ impl Body for GuestBody {
         }
         let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
-            Some(Err(_)) => return Poll::Ready(Some(Err(Error::ConnectionTerminated))),
+            Some(Err(error)) => {
+                self.seen.slow.store(error == BodyError::Slow, Ordering::Relaxed);
+                return Poll::Ready(Some(Err(Error::ConnectionTerminated)));
+            }
             None => return Poll::Ready(None),
         };
         if let Some(data) = frame.data_ref() {

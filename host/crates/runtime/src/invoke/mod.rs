@@ -42,6 +42,9 @@ use crate::guests::{Fate, GuestOptions, Guests};
 use crate::loader::Loader;
 use crate::logs::LogHub;
 
+/// The type of the bodies whose pieces are a WebSocket's messages (wit/README.md).
+pub const WEBSOCKET: &str = "application/vnd.wasmeter.websocket";
+
 /// Where usage goes. The record is final; the caller's last byte waits for `record`.
 #[async_trait]
 pub trait Recorder: Send + Sync + 'static {

@@ -125,6 +125,7 @@ pub(super) async fn run(
             status: carrier.status(),
             fault: spent.fault.as_ref(),
             request_too_large: seen.over().then_some(limits.request_body.0),
+            request_slow: seen.slow(),
             memory_refused: spent.memory_refused,
             limits,
         }),

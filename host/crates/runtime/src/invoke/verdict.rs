@@ -31,6 +31,7 @@ pub(super) struct End<'a> {
     pub(super) status: Option<StatusCode>,
     pub(super) fault: Option<&'a Fault>,
     pub(super) request_too_large: Option<u64>,
+    pub(super) request_slow: bool,
     pub(super) memory_refused: bool,
     pub(super) limits: &'a wasmeter_types::Limits,
 }
@@ -74,6 +75,11 @@ impl Verdict {
                     ),
                 )
             }
+            _ if end.request_slow && (guest_failed || refused) => Self::failed(
+                Outcome::Refused,
+                ErrorKind::SlowRequest,
+                "the request body fell silent: send it without long pauses",
+            ),
             _ if end.fault.is_some() && guest_failed => Self::ours(end.fault),
             (Some(Stop::ResponseTooLarge(most)), _) => Self::failed(
                 Outcome::Trap,

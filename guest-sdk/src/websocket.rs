@@ -46,10 +46,7 @@ impl Input {
 }
 
 /// The answer that takes the connection; `talk` then runs until it returns.
-pub(crate) fn open(
-    input: Input,
-    talk: impl FnOnce(&mut WebSocket<'_>) -> Result<()> + 'static,
-) -> Response {
+pub(crate) fn open(input: Input, talk: impl FnOnce(&mut WebSocket<'_>) -> Result<()> + 'static) -> Response {
     Response::stream(WEBSOCKET, move |out| {
         let mut socket = WebSocket { input, buffer: Vec::new(), out };
         match talk(&mut socket) {

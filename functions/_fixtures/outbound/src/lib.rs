@@ -79,5 +79,5 @@ fn handle(req: Request) -> Result<Response> {
         }
         _ => shown(call(&req, &url)?.send()),
     };
-    Ok(Response::json(&answer)?)
+    Response::json(&answer)
 }

@@ -270,7 +270,8 @@ async fn serve(
         }
         () = next(&mut signals) => {
             let _ = spool.durable(spool.last_seq()).await;
-            Ok(ExitCode::from(130))
+            // Not by returning: the end of the runtime would look to each guest like a caller who left, and be billed.
+            std::process::exit(130)
         }
     }
 }

@@ -88,7 +88,12 @@ impl Books {
         let receipt = self.receipts.get(&done.invocation);
         let receipt = receipt.unwrap_or_else(|| panic!("no receipt of {done:?}"));
         let booked = u128::try_from(receipt.cost_pico.0).ok();
-        assert!(booked.is_some() && booked == done.cost_pico, "{done:?} was booked as {receipt:?}");
+        // A 504 does not wait for a guest that is slow to stop, so it may come before the cost is known.
+        let early = done.status == 504 && done.cost_pico.is_none();
+        assert!(
+            booked.is_some() && (early || booked == done.cost_pico),
+            "{done:?} was booked as {receipt:?}"
+        );
         assert_eq!(receipt.record.status, done.status, "{done:?}");
         receipt
     }

@@ -14,7 +14,8 @@ mod private {
     pub trait Sealed: Sized {
         const SIZE: usize;
         fn put(self, out: &mut Vec<u8>);
-        fn get(bytes: &[u8]) -> Option<Self>;
+        /// From exactly `SIZE` bytes.
+        fn get(bytes: &[u8]) -> Self;
     }
 }
 
@@ -28,8 +29,10 @@ macro_rules! element {
             fn put(self, out: &mut Vec<u8>) {
                 out.extend_from_slice(&self.to_le_bytes());
             }
-            fn get(bytes: &[u8]) -> Option<Self> {
-                Some(Self::from_le_bytes(bytes.try_into().ok()?))
+            fn get(bytes: &[u8]) -> Self {
+                let mut own = [0; size_of::<$rust>()];
+                own.copy_from_slice(bytes);
+                Self::from_le_bytes(own)
             }
         }
     )*};
@@ -175,7 +178,8 @@ impl Tensor {
             let (held, asked) = (name_of_type(self.ty), name_of_type(T::TYPE));
             return Err(Error::invalid(format!("the tensor holds {held}, not {asked}")));
         }
-        Ok(self.data.chunks_exact(T::SIZE).filter_map(T::get).collect())
+        // An iterator of known length: a vector that grows would be copied again and again in fresh memory.
+        Ok(self.data.chunks_exact(T::SIZE).map(T::get).collect())
     }
 
     /// Shape, type and data for a call, if they fit together.

@@ -113,6 +113,8 @@ pub(crate) struct Engines {
     pub(crate) devices: Option<Vec<String>>,
     /// Threads of one run on a processor, whatever the engine; 0 is one for each processor.
     pub(crate) threads: u16,
+    /// Whether who waits for a short time looks before it sleeps, in the engine too; true if absent.
+    pub(crate) spin: Option<bool>,
     /// The most memory that ONNX Runtime's arena may take on a CUDA device; 4 GiB if absent.
     pub(crate) device_memory: Option<ByteSize>,
     /// Models that a device may hold, by the size of their files; 8 GiB if absent.
@@ -138,6 +140,7 @@ impl Engines {
             onnxruntime: self.onnxruntime.clone(),
             openvino: self.openvino.clone(),
             threads: self.threads,
+            spin: self.spin.unwrap_or(true),
             ..WorkerOptions::default()
         };
         if let Some(size) = self.device_memory {

@@ -19,6 +19,7 @@ pub(crate) enum ToWorker {
     Hello {
         version: u16,
         threads: u16,
+        spin: bool,
         input_bytes: u64,
         output_bytes: u64,
     },
@@ -118,8 +119,8 @@ impl ToWorker {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let mut w = Writer::new(out);
         match self {
-            ToWorker::Hello { version, threads, input_bytes, output_bytes } => {
-                w.u8(1).u16(*version).u16(*threads).u64(*input_bytes).u64(*output_bytes);
+            ToWorker::Hello { version, threads, spin, input_bytes, output_bytes } => {
+                w.u8(1).u16(*version).u16(*threads).u8(u8::from(*spin)).u64(*input_bytes).u64(*output_bytes);
             }
             ToWorker::Load { model, size, precision } => {
                 w.u8(2).u32(*model).u64(*size).u8(precision_code(*precision));
@@ -142,6 +143,7 @@ impl ToWorker {
             1 => ToWorker::Hello {
                 version: r.u16()?,
                 threads: r.u16()?,
+                spin: r.u8()? != 0,
                 input_bytes: r.u64()?,
                 output_bytes: r.u64()?,
             },
@@ -440,7 +442,7 @@ mod tests {
     fn messages_survive_the_way() {
         let mut bytes = Vec::new();
         for message in [
-            ToWorker::Hello { version: 1, threads: 2, input_bytes: 3, output_bytes: 4 },
+            ToWorker::Hello { version: 1, threads: 2, spin: true, input_bytes: 3, output_bytes: 4 },
             ToWorker::Load { model: 1, size: 2, precision: Precision::Bf16 },
             ToWorker::Unload { model: 7 },
             ToWorker::Run { run: 9, model: 1, inputs: vec![placed()] },

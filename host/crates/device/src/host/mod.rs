@@ -26,6 +26,9 @@ pub struct WorkerOptions {
     pub openvino: Option<PathBuf>,
     /// Threads of one run; 0 means one for each processor.
     pub threads: u16,
+    /// Whether who waits for a short time looks before it sleeps: host and worker for each other's message, the
+    /// engine's threads for each other inside a run. Faster, for some processor time, which inside a run is billed.
+    pub spin: bool,
     /// The most private memory of a worker, in bytes: models, and what the engine needs to run them.
     pub memory_limit: u64,
     /// The most memory that ONNX Runtime's arena may take on a CUDA device, in bytes.
@@ -56,6 +59,7 @@ impl Default for WorkerOptions {
             onnxruntime: None,
             openvino: None,
             threads: 0,
+            spin: true,
             memory_limit: 8 << 30,
             device_memory_limit: 4 << 30,
             input_bytes: 256 << 20,

@@ -47,6 +47,8 @@ pub(super) struct Worker {
     models: HashMap<ModelKey, Model>,
     next_model: u32,
     cores: u16,
+    /// The longest that the lane looks for the answer of a run before it sleeps.
+    look: Duration,
     out: Vec<u8>,
     /// Killed, though its last answer came through.
     doomed: bool,
@@ -70,7 +72,7 @@ struct Laying {
     end: u64,
 }
 
-/// The longest that the lane looks for the answer of a run before it sleeps.
+/// See [`Worker`]'s `look`, where looking is on.
 const LOOK: Duration = Duration::from_micros(50);
 
 /// Why a worker did not start.
@@ -133,6 +135,7 @@ impl Worker {
             models: HashMap::new(),
             next_model: 1,
             cores,
+            look: if options.spin { LOOK } else { Duration::ZERO },
             out: Vec::new(),
             doomed: false,
             lease: None,
@@ -141,6 +144,7 @@ impl Worker {
         let hello = ToWorker::Hello {
             version: VERSION,
             threads: options.cores(),
+            spin: options.spin,
             input_bytes: worker.input.size(),
             output_bytes: worker.output.size(),
         };
@@ -220,7 +224,7 @@ impl Worker {
                     id,
                     outputs: signature.outputs.iter().map(|port| port.dtype).collect(),
                     rows: batching == Batching::Rows,
-                    patience: Patience::new(LOOK),
+                    patience: Patience::new(self.look),
                 };
                 self.models.insert(key.clone(), model);
                 let batching = match batching {

@@ -32,6 +32,7 @@ pub(super) struct OnnxRuntime {
     environment: Environment,
     target: Target,
     threads: usize,
+    spin: bool,
     device_memory: u64,
     models: HashMap<u32, Model>,
 }
@@ -57,6 +58,7 @@ impl OnnxRuntime {
         library: &Path,
         target: &Target,
         threads: usize,
+        spin: bool,
         device_memory: u64,
     ) -> Result<Self, String> {
         if let Target::Cuda(number) = target {
@@ -79,8 +81,8 @@ impl OnnxRuntime {
         let environment =
             catch_unwind(start).unwrap_or_else(|_| Err(format!("{} is not usable", library.display())));
         let environment = environment.map_err(missing)?;
-        let engine =
-            Self { environment, target: target.clone(), threads, device_memory, models: HashMap::new() };
+        let models = HashMap::new();
+        let engine = Self { environment, target: target.clone(), threads, spin, device_memory, models };
         if let Target::Cuda(_) = target {
             // Loads CUDA and opens the device while that is allowed; says at once what is wrong with them.
             engine
@@ -116,6 +118,8 @@ impl OnnxRuntime {
                 let cuda = ep::CUDA::default()
                     .with_device_id(i32::try_from(number).unwrap_or(i32::MAX))
                     .with_memory_limit(usize::try_from(self.device_memory).unwrap_or(usize::MAX))
+                    // Full f32, as on every other device.
+                    .with_tf32(false)
                     .build()
                     .error_on_failure();
                 builder = builder.with_execution_providers([cuda])?;
@@ -124,8 +128,10 @@ impl OnnxRuntime {
                 .with_optimization_level(GraphOptimizationLevel::Level3)?
                 .with_intra_threads(self.threads)?
                 .with_inter_threads(1)?
-                // A spinning thread would be billed as busy.
-                .with_intra_op_spinning(false)?
+                // Between the operators of a run only: a thread that spins is busy, and after the run nobody would
+                // pay for it.
+                .with_intra_op_spinning(self.spin)?
+                .with_config_entry("session.force_spinning_stop", "1")?
                 .with_inter_op_spinning(false)?
                 // The patterns are kept for every shape ever seen: memory that callers could fill.
                 .with_memory_pattern(false)?

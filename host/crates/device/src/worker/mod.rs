@@ -70,10 +70,10 @@ struct Arguments {
 
 impl Arguments {
     /// Loads the library. The text of an error is for the operator.
-    fn engine(&self, threads: usize) -> Result<Box<dyn Engine>, String> {
+    fn engine(&self, threads: usize, spin: bool) -> Result<Box<dyn Engine>, String> {
         Ok(match &self.target {
             Target::OpenVino(device) => Box::new(OpenVino::start(&self.library, device, threads)?),
-            target => Box::new(OnnxRuntime::start(&self.library, target, threads, self.device_memory)?),
+            target => Box::new(OnnxRuntime::start(&self.library, target, threads, spin, self.device_memory)?),
         })
     }
 }
@@ -104,7 +104,7 @@ fn serve(arguments: impl IntoIterator<Item = OsString>) -> io::Result<()> {
 
     let packet = channel.receive()?;
     let hello = ToWorker::decode(packet.bytes).map_err(invalid)?;
-    let ToWorker::Hello { version: VERSION, threads, input_bytes, output_bytes } = hello else {
+    let ToWorker::Hello { version: VERSION, threads, spin, input_bytes, output_bytes } = hello else {
         return Err(invalid("the host speaks another version of the protocol"));
     };
     let mut fds = packet.fds.into_iter();
@@ -121,7 +121,7 @@ fn serve(arguments: impl IntoIterator<Item = OsString>) -> io::Result<()> {
         report = sandbox::lock_for_accelerator(&arguments.library)?;
     }
     // The library is loaded and initialised while files can still be read; models come after the lock.
-    let mut engine = match arguments.engine(usize::from(threads.max(1))) {
+    let mut engine = match arguments.engine(usize::from(threads.max(1)), spin) {
         Ok(engine) => engine,
         Err(message) => {
             return send(&channel, &ToHost::NotReady { engine_missing: true, message });
@@ -138,7 +138,7 @@ fn serve(arguments: impl IntoIterator<Item = OsString>) -> io::Result<()> {
     }
     send(&channel, &ToHost::Ready(report))?;
 
-    let mut patience = Patience::new(LOOK);
+    let mut patience = Patience::new(if spin { LOOK } else { Duration::ZERO });
     loop {
         let packet = match channel.receive_with(&mut patience) {
             Ok(packet) => packet,

@@ -1,0 +1,50 @@
+//! One model call and little around it, for `deploy/bench`.
+//!
+//! | path | body | answer |
+//! |---|---|---|
+//! | `/embed` | token numbers of one text, i64, little-endian | its MiniLM sentence vector, 384 f32 |
+//! | `/mock` | bytes | the outputs `y` and `sum` of the mock device's model for one row, one behind the other |
+
+use wasmeter_guest::nn::{Model, Tensor, TensorType};
+use wasmeter_guest::{Error, Request, Response, Result};
+
+const WIDTH: usize = 384;
+
+#[wasmeter_guest::handler]
+fn handle(req: Request) -> Result<Response> {
+    let answer = match req.path() {
+        "/embed" => embed(req.body()?)?,
+        "/mock" => mock(req.body()?)?,
+        path => return Err(Error::bad_request(format!("no {path} here: /embed or /mock"))),
+    };
+    Ok(Response::bytes("application/octet-stream", answer))
+}
+
+fn embed(ids: &[u8]) -> Result<Vec<u8>> {
+    let tokens = ids.len() / 8;
+    if tokens == 0 || !ids.len().is_multiple_of(8) {
+        return Err(Error::bad_request(format!("{} bytes are no i64 numbers of tokens", ids.len())));
+    }
+    let shape = [1, tokens];
+    let outputs = Model::load("minilm")?.compute([
+        ("input_ids", Tensor::raw(shape, TensorType::I64, ids.to_vec())),
+        ("attention_mask", Tensor::i64(shape, &vec![1; tokens])),
+        ("token_type_ids", Tensor::i64(shape, &vec![0; tokens])),
+    ])?;
+    let states = outputs.f32("last_hidden_state")?;
+    let mut sum = [0f32; WIDTH];
+    for state in states.chunks_exact(WIDTH) {
+        for (sum, value) in sum.iter_mut().zip(state) {
+            *sum += value;
+        }
+    }
+    let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+    Ok(sum.iter().flat_map(|value| (value / length).to_le_bytes()).collect())
+}
+
+fn mock(bytes: &[u8]) -> Result<Vec<u8>> {
+    let outputs = Model::load("mock")?.compute([("x", Tensor::u8([1, bytes.len()], bytes))])?;
+    let mut answer = outputs.get("y")?.data().to_vec();
+    answer.extend_from_slice(outputs.get("sum")?.data());
+    Ok(answer)
+}

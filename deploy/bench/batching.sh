@@ -1,14 +1,12 @@
 #!/usr/bin/env bash
-# The batch former on a mock device of 2 ms a batch: mean batch, busy fraction, fair shares, against no batching.
-# Prints the figures and keeps them in results/batching.txt.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-out=deploy/bench/results/batching.txt
-mkdir -p "$(dirname "$out")"
-cargo build --release -p wasmeter-inference --example batching
-target=${CARGO_TARGET_DIR:-target}
-{
-	printf '%s cores, %s\n' "$(nproc)" "$(sed -n 's/^model name[^:]*: //p;T;q' /proc/cpuinfo)"
+# Batches and fair shares on a mock device of 2 ms a batch, against no batching: functions of 8 tenants over 64 HTTP
+# connections, and the former alone. Prints the figures and keeps them in results/batching.txt.
+. "$(dirname "$0")/keep.sh"
+cargo build --release --workspace --example batching --example batching_bench
+functions/build.sh bench-nn >&2
+both() {
+	"$target/release/examples/batching_bench"
+	printf '\n\nthe former alone, without HTTP and functions\n'
 	"$target/release/examples/batching"
-} | tee "$out.new"
-mv "$out.new" "$out"
+}
+keep batching both

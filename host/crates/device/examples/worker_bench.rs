@@ -5,7 +5,7 @@
 use std::{
     env,
     fs::File,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Arc, Mutex,
@@ -43,9 +43,17 @@ fn main() -> ExitCode {
     };
     println!("MLP 784-64-10, one row a call, {} cores; medians", thread::available_parallelism().unwrap());
     let engine = engine();
-    let mut session = in_process(&engine, &bytes);
-    let mut backend = WorkerBackend::new("cpu:0", options());
-    backend.load(&spec, File::open(&path).unwrap()).unwrap();
+    for spin in [true, false] {
+        println!("\nspin {}", if spin { "on (the default)" } else { "off" });
+        compare(&engine, &path, &bytes, &spec, spin);
+    }
+    ExitCode::SUCCESS
+}
+
+fn compare(engine: &Environment, path: &Path, bytes: &[u8], spec: &ModelSpec, spin: bool) {
+    let mut session = in_process(engine, bytes);
+    let mut backend = WorkerBackend::new("cpu:0", options(spin));
+    backend.load(spec, File::open(path).unwrap()).unwrap();
     let pid = backend.worker_pid(&spec.key.owner).unwrap();
     for (name, pause, calls) in [
         ("one after the other", Duration::ZERO, 20_000),
@@ -65,12 +73,11 @@ fn main() -> ExitCode {
     }
     drop(backend);
     drop(session);
-    busy(in_process(&engine, &bytes), &path, &spec);
-    ExitCode::SUCCESS
+    busy(in_process(engine, bytes), path, spec, spin);
 }
 
-fn options() -> WorkerOptions {
-    WorkerOptions { threads: 1, ..WorkerOptions::default() }
+fn options(spin: bool) -> WorkerOptions {
+    WorkerOptions { threads: 1, spin, ..WorkerOptions::default() }
 }
 
 fn engine() -> Environment {
@@ -141,35 +148,48 @@ impl ModelSource for Files {
 }
 
 /// A worker whose runs are timed: how many rows, how long.
-struct Timed(WorkerBackend, Arc<Mutex<Vec<(usize, Duration)>>>);
+struct Timed {
+    backend: WorkerBackend,
+    runs: Arc<Mutex<Vec<(usize, Duration)>>>,
+    /// Its process number.
+    worker: Arc<Mutex<Option<u32>>>,
+}
 
 impl Backend for Timed {
     fn class(&self) -> DeviceClass {
-        self.0.class()
+        self.backend.class()
     }
     fn control(&self) -> Arc<dyn DeviceControl> {
-        self.0.control()
+        self.backend.control()
     }
     fn load(&mut self, spec: &ModelSpec, file: File) -> Result<Loaded, BackendError> {
-        self.0.load(spec, file)
+        let loaded = self.backend.load(spec, file);
+        *self.worker.lock().unwrap() = self.backend.worker_pid(&spec.key.owner);
+        loaded
     }
     fn unload(&mut self, key: &ModelKey) {
-        self.0.unload(key);
+        self.backend.unload(key);
     }
     fn run(&mut self, batch: Batch<'_>) -> Result<BatchOutput, BackendError> {
         let (rows, began) = (batch.entries.len(), Instant::now());
-        let output = self.0.run(batch);
-        self.1.lock().unwrap().push((rows, began.elapsed()));
+        let output = self.backend.run(batch);
+        self.runs.lock().unwrap().push((rows, began.elapsed()));
         output
     }
 }
 
 /// 32 callers through the handle keep the device busy. The lane's own runs are timed, and beside them runs in this
 /// process of as many rows.
-fn busy(mut session: Session, path: &std::path::Path, spec: &ModelSpec) {
+fn busy(mut session: Session, path: &Path, spec: &ModelSpec, spin: bool) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().unwrap();
     let runs = Arc::default();
-    let backend = Box::new(Timed(WorkerBackend::new("cpu:0", options()), Arc::clone(&runs)));
+    let worker = Arc::default();
+    let timed = Timed {
+        backend: WorkerBackend::new("cpu:0", options(spin)),
+        runs: Arc::clone(&runs),
+        worker: Arc::clone(&worker),
+    };
+    let backend = Box::new(timed);
     let devices = vec![DeviceOptions { name: "cpu:0".into(), backend }];
     let service = Service::new(Options::new(devices, Arc::new(Files(path.to_owned()))));
     let handle = service.handle();
@@ -204,10 +224,17 @@ fn busy(mut session: Session, path: &std::path::Path, spec: &ModelSpec) {
         rows.get(rows.len() / 2).copied().unwrap_or(1)
     };
     thread::sleep(Duration::from_secs(1));
+    // What calls cost, before runs in this process mix in.
+    let pid = *worker.lock().unwrap();
+    let served = |runs: &[(usize, Duration)]| runs.iter().map(|(rows, _)| rows).sum::<usize>() as f64;
+    let before = (cpu(None), cpu(pid), served(&runs.lock().unwrap()));
+    thread::sleep(Duration::from_secs(2));
+    let answered = served(&runs.lock().unwrap()) - before.2;
+    let used = ((cpu(None) - before.0) * 1e6 / answered, (cpu(pid) - before.1) * 1e6 / answered);
     let rows = rows_of(&runs.lock().unwrap());
     runs.lock().unwrap().clear();
     let mut bare = Vec::new();
-    while began.elapsed() < Duration::from_secs(5) {
+    while began.elapsed() < Duration::from_secs(7) {
         thread::sleep(Duration::from_millis(1));
         for _ in 0..3 {
             let at = Instant::now();
@@ -229,9 +256,11 @@ fn busy(mut session: Session, path: &std::path::Path, spec: &ModelSpec) {
         timed.iter().filter(|(own, _)| *own == rows).map(|(_, time)| *time).collect();
     let (bare, worker) = (middle(&mut bare), middle(&mut alike));
     println!(
-        "busy, {CALLERS} callers       in-process {bare:6.1} us  worker {worker:6.1} us  adds {:6.1} us  ratio {:5.2}  runs of {rows} rows; {:.0} calls/s through the handle",
+        "busy, {CALLERS} callers       in-process {bare:6.1} us  worker {worker:6.1} us  adds {:6.1} us  ratio {:5.2}  CPU a call: host {:5.1} us, worker {:5.1} us  runs of {rows} rows; {:.0} calls/s through the handle",
         worker - bare,
         worker / bare,
+        used.0,
+        used.1,
         calls as f64 / seconds
     );
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::{fs::File, path::PathBuf};
 
-use common::{as_f32, backend, f32s, i64s, key, load, model_path, options, outputs, run, spec};
+use common::{as_f32, backend, device, f32s, i64s, key, load, model_path, options, outputs, run, spec};
 use sha2::{Digest, Sha256};
 use wasmeter_device::{WorkerBackend, WorkerOptions};
 use wasmeter_inference::{Backend, BackendError, DType, Dim, Tensor};
@@ -106,7 +106,7 @@ fn bad_inputs_are_clean_errors() {
 #[test]
 fn what_does_not_fit_is_too_large() {
     let mut backend =
-        WorkerBackend::new("cpu:0", WorkerOptions { input_bytes: 4096, output_bytes: 4096, ..options() });
+        WorkerBackend::new(device(), WorkerOptions { input_bytes: 4096, output_bytes: 4096, ..options() });
     load(&mut backend, "identity-u8").unwrap();
     let tensor = Tensor::new(DType::U8, vec![4096, 2], vec![0; 8192]).unwrap();
     let error = run(&mut backend, "identity-u8", "dev", vec![tensor]).unwrap_err();

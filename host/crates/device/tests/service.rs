@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Files, as_f32, f32s, i64s, key, long, options, spec};
+use common::{Files, as_f32, device, f32s, i64s, key, long, options, spec};
 use tokio::{sync::oneshot, task::JoinHandle};
 use wasmeter_device::WorkerBackend;
 use wasmeter_inference::{
@@ -25,8 +25,8 @@ struct Host {
 
 impl Host {
     async fn start(models: &[&str]) -> Self {
-        let backend = Box::new(WorkerBackend::new("cpu:0", options()));
-        let devices = vec![DeviceOptions { name: "cpu:0".into(), backend }];
+        let backend = Box::new(WorkerBackend::new(device(), options()));
+        let devices = vec![DeviceOptions { name: device(), backend }];
         let service = Service::new(Options::new(devices, Arc::new(Files)));
         let handle = service.handle();
         let (stop, stopped) = oneshot::channel();
@@ -92,7 +92,7 @@ async fn a_compute_is_charged_its_busy_time() {
     let computed = host.compute("sum", inputs).await.unwrap();
     assert_eq!(computed.outputs[0].name, "sum");
     assert_eq!(as_f32(&computed.outputs[0].tensor), [11., 12., 13.]);
-    assert_eq!(&*computed.device, "cpu:0");
+    assert_eq!(*computed.device, device());
     let error = host.compute("sum", vec![("a", f32s(&[1, 2], [1., 2.]))]).await.unwrap_err();
     assert_eq!(error.to_string(), r#"input "a" expects f32 [n, 3], got f32 [1, 2]"#);
 
@@ -235,8 +235,8 @@ async fn a_caller_that_goes_away_is_charged_until_it_went() {
 #[tokio::test]
 async fn shutdown_ends_a_run_that_does_not_end() {
     let _turn = TURN.lock().await;
-    let backend = Box::new(WorkerBackend::new("cpu:0", options()));
-    let mut options = Options::new(vec![DeviceOptions { name: "cpu:0".into(), backend }], Arc::new(Files));
+    let backend = Box::new(WorkerBackend::new(device(), options()));
+    let mut options = Options::new(vec![DeviceOptions { name: device(), backend }], Arc::new(Files));
     options.drain_timeout = Duration::from_millis(100);
     let service = Service::new(options);
     let handle = service.handle();

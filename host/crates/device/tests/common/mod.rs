@@ -14,19 +14,28 @@ use wasmeter_inference::{
     ModelSource, ModelSpec, Precision, Tensor,
 };
 
+/// The device of ONNX Runtime that is tested: what `WASMETER_REQUIRE_DEVICES` names, as `deploy/bench/gpu.sh` does, or
+/// `cpu:0`. The machine must have it.
+pub(crate) fn device() -> String {
+    env::var("WASMETER_REQUIRE_DEVICES").unwrap_or_else(|_| "cpu:0".to_owned())
+}
+
 /// Options for the worker program of this crate. Fails where the engine is not installed.
 pub(crate) fn options() -> WorkerOptions {
-    find_onnxruntime(None).expect("the tests need the real engine");
+    // As `wasmeter serve` takes it from the environment.
+    let onnxruntime = env::var_os("WASMETER_ENGINES__ONNXRUNTIME").map(PathBuf::from);
+    find_onnxruntime(onnxruntime.as_deref()).expect("the tests need the real engine");
     WorkerOptions {
         exe: PathBuf::from(env!("CARGO_BIN_EXE_wasmeter-device-worker")),
         arguments: Vec::new(),
+        onnxruntime,
         threads: 2,
         ..WorkerOptions::default()
     }
 }
 
 pub(crate) fn backend() -> WorkerBackend {
-    WorkerBackend::new("cpu:0", options())
+    WorkerBackend::new(device(), options())
 }
 
 /// The other engine. Fails where it is not installed.
@@ -65,7 +74,7 @@ pub(crate) fn spec(name: &str) -> ModelSpec {
     let bytes = std::fs::read(model_path(name)).unwrap();
     ModelSpec {
         key: key(name),
-        device: "cpu:0".into(),
+        device: device(),
         engine: Engine::Onnx,
         sha256: Sha256::digest(bytes).into(),
         batching: BatchingOptions::default(),

@@ -37,15 +37,16 @@ fn main() -> anyhow::Result<ExitCode> {
     let tenants: Vec<String> = (0..TENANTS).map(|tenant| format!("tenant-{tenant}")).collect();
     let component = wasmeter_testkit::component("bench-nn");
     let start = |max_batch| serving.block_on(MockHost::start(&tenants, max_batch, &component));
-    let (off, small, large) = (start(1)?, start(8)?, start(32)?);
+    let (off, middle, large) = (start(1)?, start(16)?, start(32)?);
     let calm = [CONNECTIONS; TENANTS];
     let mut flood = calm;
     flood[0] *= FLOOD;
     let rows = [
         ("batching off (the baseline)", &off, calm),
+        ("max-batch 16", &middle, calm),
         ("max-batch 32", &large, calm),
         ("batching off, one tenant with 50 times the connections", &off, flood),
-        ("max-batch 8, one tenant with 50 times the connections", &small, flood),
+        ("max-batch 16, one tenant with 50 times the connections", &middle, flood),
         ("max-batch 32, one tenant with 50 times the connections", &large, flood),
     ];
     let mut seen = vec![Vec::new(); rows.len()];

@@ -18,14 +18,14 @@ use wasmeter_inference::mock::{MockBackend, MockOptions, MockSource};
 use wasmeter_inference::{
     Account, BatchingOptions, DeviceOptions, Engine, Handle, ModelKey, ModelSpec, Options, Service,
 };
-use wasmeter_ingress::{ControlService, Readiness, ServerOptions};
+use wasmeter_ingress::{ControlService, Once, Readiness, ServerOptions};
 use wasmeter_metering::{Spool, SpoolOptions};
 use wasmeter_nn::Resolver;
 use wasmeter_runtime::{
     ArtifactCache, CompileOptions, Compiler, Invoker, InvokerOptions, Loader, LogHub, Outbound,
     OutboundOptions, PoolOptions, RecordError, Recorder, host_engine,
 };
-use wasmeter_store::{DataDir, FsBlobStore, SqliteEventLog};
+use wasmeter_store::{DataDir, FsBlobStore, SqliteEventLog, SqliteOnceStore};
 use wasmeter_types::{AliasName, Digest, FunctionManifest};
 use wasmeter_usage::{PriceSheet, Rates, UsageRecord};
 
@@ -81,6 +81,7 @@ impl MockHost {
             LogHub::default(),
             InvokerOptions::default(),
         );
+        let once = Once::new(Arc::new(SqliteOnceStore::open(&data.idempotency())?));
         let ready = Readiness::default();
         ready.set(true);
         let control = ControlService::new(tower::service_fn(|_| async {
@@ -93,6 +94,10 @@ impl MockHost {
             gate: Gate::new(GateOptions { host: 1024, tenant_percent: 75 }),
             invoker,
             control,
+            once,
+            domain: None,
+            tls: None,
+            silence: Duration::from_secs(30),
             ready,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await?;

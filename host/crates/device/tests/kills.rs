@@ -57,20 +57,21 @@ fn workers() -> Vec<rustix::process::Pid> {
     fs::read_dir("/proc").unwrap().flatten().filter_map(child).collect()
 }
 
-/// Every worker has stopped.
-async fn until_stopped() {
-    let stopped = |pid: &rustix::process::Pid| {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
-    };
-    while !workers().iter().all(stopped) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
 async fn signal(signal: rustix::process::Signal) {
     for pid in workers() {
         let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+/// Stops the workers and waits until they stand: the signal alone lets one read once more.
+async fn halt() {
+    signal(rustix::process::Signal::STOP).await;
+    for pid in workers() {
+        let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+        // The state follows the name, which is in brackets (proc_pid_stat(5)).
+        while !fs::read_to_string(&stat).unwrap().rsplit(')').next().unwrap().starts_with(" T") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 
@@ -165,9 +166,7 @@ async fn a_run_that_a_dying_worker_never_read_is_run_by_the_next_one() {
     let right = host.handle.compute(request(5, &meter)).await.unwrap();
     for _ in 0..3 {
         // It is idle and will read nothing more: the run lies in its socket when it dies.
-        signal(rustix::process::Signal::STOP).await;
-        // A signal is under way for a moment, in which a worker that looks for its next order would still find it.
-        until_stopped().await;
+        halt().await;
         let (handle, request) = (host.handle.clone(), request(5, &meter));
         let call = tokio::spawn(async move { handle.compute(request).await });
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -110,10 +110,13 @@ fn echo(model: &str, req: &Request) -> Result<Outcome> {
     Ok(compute(model, inputs).map(|outputs| describe(&outputs)))
 }
 
+/// Name, type, dimensions and values; `null` is NaN.
+type AnyTensor = (String, String, Vec<u32>, Vec<Option<f64>>);
+
 /// The body's tensors, `[[name, "f32" or "i64", dimensions, values], …]`; a value that is null is NaN.
 fn any(model: &str, req: &Request) -> Result<Outcome> {
-    let tensors: Vec<(String, String, Vec<u32>, Vec<Option<f64>>)> = req.json()?;
-    let tensor = |(name, ty, dimensions, values): (String, String, Vec<u32>, Vec<Option<f64>>)| {
+    let tensors: Vec<AnyTensor> = req.json()?;
+    let tensor = |(name, ty, dimensions, values): AnyTensor| {
         let values = values.into_iter().map(|value| value.unwrap_or(f64::NAN));
         let tensor = match ty.as_str() {
             "f32" => (TensorType::Fp32, values.flat_map(|v| (v as f32).to_le_bytes()).collect::<Vec<_>>()),

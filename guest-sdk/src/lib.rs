@@ -13,9 +13,12 @@
 //! Build with `--target wasm32-wasip2` as a `cdylib`. Models are in [`nn`]; everything that the
 //! platform offers, without comfort, is in [`raw`].
 
+pub mod config;
 mod error;
 mod export;
 pub mod http;
+pub mod invocation;
+pub mod log;
 pub mod nn;
 pub mod raw;
 mod request;

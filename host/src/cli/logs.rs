@@ -25,6 +25,8 @@ struct Line {
     time: String,
     invocation: Option<String>,
     stream: String,
+    #[serde(default)]
+    level: Option<String>,
     text: String,
 }
 
@@ -47,8 +49,13 @@ pub(crate) fn run(args: &LogsArgs) -> Result<()> {
 fn show(line: &Line, paint: Paint) -> String {
     // Ids are time-ordered: their ends tell them apart.
     let invocation = line.invocation.as_deref().and_then(|id| id.rsplit('-').next()).unwrap_or("-");
-    let head = paint.dim(&format!("{} {invocation:<12} {:<8}", line.time, line.stream));
+    let head = paint.dim(&format!(
+        "{} {invocation:<12} {:<8}",
+        line.time,
+        line.level.as_ref().unwrap_or(&line.stream)
+    ));
     let text = harmless(&line.text);
-    let text = if line.stream == "platform" { paint.red(&text) } else { text };
+    let failed = matches!(line.level.as_deref(), Some("error" | "critical"));
+    let text = if failed || line.stream == "platform" { paint.red(&text) } else { text };
     format!("{head} {text}\n")
 }

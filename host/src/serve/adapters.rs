@@ -129,12 +129,14 @@ fn line(line: &wasmeter_runtime::LogLine) -> wasmeter_control::LogLine {
     let stream = match line.stream {
         wasmeter_runtime::LogStream::Stdout => wasmeter_control::LogStream::Stdout,
         wasmeter_runtime::LogStream::Stderr => wasmeter_control::LogStream::Stderr,
+        wasmeter_runtime::LogStream::Log => wasmeter_control::LogStream::Log,
         wasmeter_runtime::LogStream::Platform => wasmeter_control::LogStream::Platform,
     };
     wasmeter_control::LogLine {
         time_ns: line.time_ns,
         invocation: Some(line.invocation),
         stream,
+        level: line.level.map(wasmeter_runtime::LogLevel::as_str),
         text: line.text.clone(),
     }
 }

@@ -149,6 +149,8 @@ pub enum LogStream {
     Stdout,
     /// The guest's standard error.
     Stderr,
+    /// A message with a level.
+    Log,
     /// The platform: traps with their backtrace, limits.
     Platform,
 }
@@ -164,6 +166,9 @@ pub struct LogLine {
     pub invocation: Option<InvocationId>,
     /// Where it came from.
     pub stream: LogStream,
+    /// `trace` to `critical`, of a message with a level.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<&'static str>,
     /// Without the line end.
     pub text: String,
 }

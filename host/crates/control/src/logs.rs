@@ -31,7 +31,7 @@ struct LogQuery {
     follow: bool,
 }
 
-/// What the function wrote lately, as NDJSON: `{time, invocation, stream, text}` a line.
+/// What the function wrote lately, as NDJSON: `{time, invocation, stream, level?, text}` a line.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/functions/{function}/logs", tag = "functions",
     params(("tenant" = String, Path, description = "tenant"), ("function" = String, Path, description = "function"),
         LogQuery),
@@ -68,6 +68,7 @@ fn new_lines(receiver: Receiver<LogLine>) -> impl Stream<Item = Bytes> + Send {
                 time_ns: unix_ns(),
                 invocation: None,
                 stream: LogStream::Platform,
+                level: None,
                 text: format!("{n} lines were skipped: the reader of this log is too slow"),
             },
             Err(RecvError::Closed) => return None,

@@ -1,10 +1,12 @@
+use std::sync::Arc;
+
 use wasmeter_nn::{NnCtx, NnCtxView, NnView};
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::capability::Hooks;
+use crate::capability::{self, Caller, Hooks, Outbound};
 
 /// Resources of all kinds that one invocation may hold.
 pub(crate) const RESOURCES: usize = 10_000;
@@ -16,18 +18,21 @@ pub(crate) struct Guest {
     pub(crate) wasi: WasiCtx,
     pub(crate) http: WasiHttpCtx,
     pub(crate) hooks: Hooks,
+    pub(crate) caller: Arc<Caller>,
     pub(crate) table: ResourceTable,
     pub(crate) nn: NnCtx,
     pub(crate) memory: MemoryLimit,
 }
 
 impl Guest {
-    pub(crate) fn new(wasi: WasiCtx, nn: NnCtx, hooks: Hooks, memory: u64) -> Self {
+    pub(crate) fn new(wasi: WasiCtx, nn: NnCtx, outbound: Outbound, caller: Arc<Caller>) -> Self {
+        let memory = caller.revision.manifest.limits.memory.0;
+        let hooks = Hooks::new(outbound, caller.clone());
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(64 << 10);
-        Self { wasi, http, hooks, table, nn, memory: MemoryLimit::new(memory) }
+        Self { wasi, http, hooks, caller, table, nn, memory: MemoryLimit::new(memory) }
     }
 }
 
@@ -113,5 +118,6 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     wasmeter_nn::add_to_linker(&mut linker)?;
+    capability::link(&mut linker)?;
     Ok(linker)
 }

@@ -30,4 +30,4 @@ pub use invoke::{
 };
 pub use kind::Compiled;
 pub use loader::{Inspected, LoadError, Loaded, Loader};
-pub use logs::{LogHub, LogLine, LogStream};
+pub use logs::{LogHub, LogLevel, LogLine, LogStream};

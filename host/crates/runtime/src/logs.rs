@@ -23,8 +23,42 @@ pub enum LogStream {
     Stdout,
     /// The guest's standard error.
     Stderr,
+    /// A message with a level (`wasi:logging`).
+    Log,
     /// wasmeter, about the invocation: a trap with its backtrace, a limit that was met.
     Platform,
+}
+
+/// How much a message matters, in `wasi:logging`'s words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Step by step.
+    Trace,
+    /// For whoever debugs.
+    Debug,
+    /// Expected.
+    Info,
+    /// In spite of something.
+    Warn,
+    /// Failed.
+    Error,
+    /// Failed for good.
+    Critical,
+}
+
+impl LogLevel {
+    /// `trace` to `critical`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 /// One line of a function's log.
@@ -36,6 +70,8 @@ pub struct LogLine {
     pub invocation: InvocationId,
     /// Where it came from.
     pub stream: LogStream,
+    /// Of a message.
+    pub level: Option<LogLevel>,
     /// Without the line break.
     pub text: String,
 }
@@ -97,12 +133,20 @@ impl LogHub {
 
 impl FunctionLog {
     pub(crate) fn push(&self, invocation: InvocationId, stream: LogStream, text: &str) {
+        self.push_line(invocation, stream, None, text);
+    }
+
+    pub(crate) fn push_message(&self, invocation: InvocationId, level: LogLevel, text: &str) {
+        self.push_line(invocation, LogStream::Log, Some(level), text);
+    }
+
+    fn push_line(&self, invocation: InvocationId, stream: LogStream, level: Option<LogLevel>, text: &str) {
         let mut text = text.to_owned();
         if text.len() > LINE_BYTES {
             text.truncate(text.floor_char_boundary(LINE_BYTES));
             text.push('…');
         }
-        let line = Arc::new(LogLine { time_ns: unix_ns(), invocation, stream, text });
+        let line = Arc::new(LogLine { time_ns: unix_ns(), invocation, stream, level, text });
         let mut ring = self.ring.lock();
         ring.bytes += line.text.len();
         ring.lines.push_back(line.clone());

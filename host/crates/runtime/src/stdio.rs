@@ -22,12 +22,31 @@ pub(crate) struct GuestOutput {
     log: Arc<FunctionLog>,
     invocation: InvocationId,
     stream: LogStream,
-    left: Arc<AtomicUsize>,
+    left: LogBudget,
 }
 
-/// What both streams of an invocation may still write.
-pub(crate) fn budget() -> Arc<AtomicUsize> {
-    Arc::new(AtomicUsize::new(LOG_BYTES))
+/// Bytes that an invocation may still log, by whatever way.
+#[derive(Clone)]
+pub(crate) struct LogBudget(Arc<AtomicUsize>);
+
+impl Default for LogBudget {
+    fn default() -> Self {
+        Self(Arc::new(AtomicUsize::new(LOG_BYTES)))
+    }
+}
+
+impl LogBudget {
+    /// Said once, when it is used up.
+    pub(crate) const FULL: &str = "the invocation's log is full (64KiB); the rest is dropped";
+
+    /// How many of the bytes may be logged, and whether they are the last ones.
+    pub(crate) fn take(&self, bytes: usize) -> (usize, bool) {
+        // One guest, one thread at a time.
+        let before = self.0.load(Ordering::Relaxed);
+        let granted = bytes.min(before);
+        self.0.store(before - granted, Ordering::Relaxed);
+        (granted, before > 0 && granted == before)
+    }
 }
 
 impl GuestOutput {
@@ -35,7 +54,7 @@ impl GuestOutput {
         log: Arc<FunctionLog>,
         invocation: InvocationId,
         stream: LogStream,
-        left: Arc<AtomicUsize>,
+        left: LogBudget,
     ) -> Self {
         Self { log, invocation, stream, left }
     }
@@ -71,28 +90,23 @@ struct LineWriter {
     log: Arc<FunctionLog>,
     invocation: InvocationId,
     stream: LogStream,
-    left: Arc<AtomicUsize>,
+    left: LogBudget,
     partial: Vec<u8>,
 }
 
 impl LineWriter {
     fn take(&mut self, bytes: &[u8]) {
-        let before = self.left.load(Ordering::Relaxed);
-        let bytes = &bytes[..bytes.len().min(before)];
-        self.left.store(before - bytes.len(), Ordering::Relaxed);
+        let (granted, last) = self.left.take(bytes.len());
+        let bytes = &bytes[..granted];
         for part in bytes.split_inclusive(|b| *b == b'\n') {
             self.partial.extend_from_slice(part);
             if part.ends_with(b"\n") || self.partial.len() >= PARTIAL {
                 self.end_line();
             }
         }
-        if before > 0 && bytes.len() == before {
+        if last {
             self.end_line();
-            self.log.push(
-                self.invocation,
-                LogStream::Platform,
-                "the invocation's log is full (64KiB); the rest is dropped",
-            );
+            self.log.push(self.invocation, LogStream::Platform, LogBudget::FULL);
         }
     }
 

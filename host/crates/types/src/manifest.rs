@@ -23,6 +23,9 @@ pub struct FunctionManifest {
     /// Outbound HTTP.
     #[serde(default)]
     pub http: HttpSection,
+    /// What `wasi:config` gives.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, String>,
     /// Environment variables of the guest.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -126,6 +129,7 @@ impl FunctionManifest {
             limits: Limits::default(),
             models: ModelsSection::default(),
             http: HttpSection::default(),
+            config: BTreeMap::new(),
             env: BTreeMap::new(),
             idempotency: None,
             websocket: None,
@@ -164,9 +168,11 @@ impl FunctionManifest {
         range("concurrency", l.concurrency.into(), MOST.concurrency.into())?;
         self.idempotency.as_ref().map_or(Ok(()), IdempotencySection::check)?;
         self.websocket.as_ref().map_or(Ok(()), WebsocketSection::check)?;
-        let env_bytes: usize = self.env.iter().map(|(k, v)| k.len() + v.len()).sum();
-        if self.env.len() > 100 || env_bytes > 64 << 10 {
-            return Err(ManifestError("env has more than 100 entries or 64KiB".to_owned()));
+        for (name, pairs) in [("env", &self.env), ("config", &self.config)] {
+            let bytes: usize = pairs.iter().map(|(k, v)| k.len() + v.len()).sum();
+            if pairs.len() > 100 || bytes > 64 << 10 {
+                return Err(ManifestError(format!("{name} has more than 100 entries or 64KiB")));
+            }
         }
         if let Some(key) = self.env.keys().find(|k| k.is_empty() || k.contains(['=', '\0'])) {
             return Err(ManifestError(format!("env key {key:?} is empty or holds '=' or NUL")));
@@ -221,6 +227,9 @@ mod tests {
         assert!(error("[function]\nname = \"a\"\n[limits]\nmemory = \"2GiB\"").contains("limits.memory"));
         assert!(error("[function]\nname = \"a\"\n[limits]\nfuel = 0").contains("limits.fuel"));
         assert!(error("[function]\nname = \"a\"\n[idempotency]\nkeep-answers = \"25h\"").contains("24h"));
+        let wide = "x".repeat(64 << 10);
+        let config = format!("[function]\nname = \"a\"\n[config]\nkey = \"{wide}\"");
+        assert!(error(&config).contains("config has more than 100 entries or 64KiB"));
         assert!(error("[function]\nname = \"a\"\n[websocket]\nidle = \"0s\"").contains("websocket.idle"));
     }
 }

@@ -286,7 +286,13 @@ pub(crate) struct LogBook {
 }
 
 pub(crate) fn log_line(text: &str) -> LogLine {
-    LogLine { time_ns: 1_000_000_000, invocation: None, stream: LogStream::Stdout, text: text.into() }
+    LogLine {
+        time_ns: 1_000_000_000,
+        invocation: None,
+        stream: LogStream::Stdout,
+        level: None,
+        text: text.into(),
+    }
 }
 
 impl Logs for LogBook {

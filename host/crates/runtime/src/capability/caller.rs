@@ -4,9 +4,11 @@ use tokio::time::Instant;
 use wasmeter_admission::Depth;
 use wasmeter_catalog::Revision;
 use wasmeter_types::{InvocationId, TenantName};
+use wasmeter_usage::PriceSheet;
 
 use super::outbound::Used;
-use crate::logs::{FunctionLog, LogStream};
+use crate::logs::{FunctionLog, LogLevel, LogStream};
+use crate::stdio::LogBudget;
 
 /// The invocation, as its capabilities see it: whose it is, what it may, and what it has used of that.
 pub(crate) struct Caller {
@@ -18,6 +20,10 @@ pub(crate) struct Caller {
     pub(crate) depth: Depth,
     /// When everything ends.
     pub(crate) deadline: Instant,
+    /// List prices, for the cost so far.
+    pub(crate) prices: Option<Arc<PriceSheet>>,
+    /// Bytes that may still be logged, with standard output and error.
+    pub(crate) log_budget: LogBudget,
     pub(crate) outbound: Used,
 }
 
@@ -26,4 +32,25 @@ impl Caller {
     pub(crate) fn note(&self, text: &str) {
         self.log.push(self.id, LogStream::Platform, text);
     }
+
+    /// A message of the guest's, as far as its budget goes.
+    pub(crate) fn message(&self, level: LogLevel, context: &str, message: &str) {
+        let (granted, last) = self.log_budget.take(context.len().saturating_add(message.len()));
+        if granted > 0 {
+            let context = cut(context, granted);
+            let message = cut(message, granted - context.len());
+            let text = if context.is_empty() { message.to_owned() } else { format!("{context}: {message}") };
+            // One message is one line, whatever it holds.
+            let text = text.trim_end_matches(['\n', '\r']).replace(['\n', '\r'], " ");
+            self.log.push_message(self.id, level, &text);
+        }
+        if last {
+            self.note(LogBudget::FULL);
+        }
+    }
+}
+
+/// The text's beginning, of at most so many bytes.
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }

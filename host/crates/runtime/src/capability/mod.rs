@@ -4,8 +4,22 @@
 //! checked at upload; and it is bound to an invocation by a few pointers, without I/O.
 
 mod caller;
+mod config;
+mod invocation;
+mod logging;
 mod outbound;
+
+use wasmtime::component::Linker;
+
+use crate::guest::Guest;
 
 pub(crate) use caller::Caller;
 pub(crate) use outbound::{Hooks, Used};
 pub use outbound::{Network, Outbound, OutboundError, OutboundOptions, ParseNetworkError};
+
+/// Links what wasmtime does not bring.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    config::link(linker)?;
+    invocation::link(linker)?;
+    logging::link(linker)
+}

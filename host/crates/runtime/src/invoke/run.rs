@@ -23,13 +23,13 @@ use super::figures::{Figures, Timing};
 use super::guest_body::GuestBody;
 use super::verdict::{End, Stop, Verdict};
 use super::{Inner, Invocation, allow_list};
-use crate::capability::{Caller, Hooks, Used};
+use crate::capability::{Caller, Used};
 use crate::engine::FUEL_SCHEDULE;
 use crate::guest::{Guest, Metered};
 use crate::guests::Fate;
 use crate::loader::{Loaded, Pre};
 use crate::logs::LogStream;
-use crate::stdio::{GuestOutput, budget};
+use crate::stdio::{GuestOutput, LogBudget};
 
 /// What `invoke` gets: at the end of the guest, or earlier if the answer is streamed.
 pub(super) struct Answer {
@@ -60,6 +60,8 @@ pub(super) async fn run(
         log: log.clone(),
         depth,
         deadline,
+        prices: host.recorder.prices(),
+        log_budget: LogBudget::default(),
         outbound: Used::default(),
     });
     let bodiless = *request.method() == Method::HEAD;
@@ -82,7 +84,7 @@ pub(super) async fn run(
         }
         Ok(loaded) => {
             let mut wasi = WasiCtxBuilder::new();
-            let left = budget();
+            let left = caller.log_budget.clone();
             wasi.allow_tcp(false).allow_udp(false).max_random_size(64 << 10);
             wasi.stderr(GuestOutput::new(log.clone(), id, LogStream::Stderr, left.clone()));
             for (key, value) in &revision.manifest.env {
@@ -101,8 +103,7 @@ pub(super) async fn run(
             match &loaded.pre {
                 Pre::Component(pre) => {
                     wasi.stdout(GuestOutput::new(log.clone(), id, LogStream::Stdout, left));
-                    let hooks = Hooks::new(host.outbound.clone(), caller.clone());
-                    let guest = Guest::new(wasi.build(), nn, hooks, limits.memory.0);
+                    let guest = Guest::new(wasi.build(), nn, host.outbound.clone(), caller.clone());
                     run.component(pre, guest, request, &mut books).await
                 }
                 Pre::Command(pre) => {
@@ -133,7 +134,7 @@ pub(super) async fn run(
     if let Some(note) = &verdict.note {
         note.lines().take(64).for_each(|line| log.push(id, LogStream::Platform, line));
     }
-    let prices = host.recorder.prices();
+    let prices = caller.prices.clone();
     let mut record = UsageRecord {
         v: RECORD_VERSION,
         invocation: id,

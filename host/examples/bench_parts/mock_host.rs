@@ -22,10 +22,13 @@ use wasmeter_ingress::{ControlService, Once, Readiness, ServerOptions};
 use wasmeter_metering::{Spool, SpoolOptions};
 use wasmeter_nn::Resolver;
 use wasmeter_runtime::{
-    ArtifactCache, CompileOptions, Compiler, Invoker, InvokerOptions, Loader, LogHub, Outbound,
+    ArtifactCache, Capabilities, CompileOptions, Compiler, Invoker, InvokerOptions, Loader, LogHub, Outbound,
     OutboundOptions, PoolOptions, RecordError, Recorder, host_engine,
 };
-use wasmeter_store::{DataDir, FsBlobStore, SqliteEventLog, SqliteOnceStore};
+use wasmeter_store::{
+    DataDir, FsBlobStore, KeyValueOptions, SqliteEventLog, SqliteKeyValueStore, SqliteOnceStore,
+    SqliteSecretStore,
+};
 use wasmeter_types::{AliasName, Digest, FunctionManifest};
 use wasmeter_usage::{PriceSheet, Rates, UsageRecord};
 
@@ -72,12 +75,18 @@ impl MockHost {
         let hops = HopKey::new(&[7; 32]);
         let spool = Spool::open(&data.spool(), SpoolOptions::default())?;
         let prices = PriceSheet { hash: "bench".into(), currency: "USD".into(), rates: Rates::default() };
+        let keyvalue = SqliteKeyValueStore::open(&data.keyvalue(), KeyValueOptions::default(), |_, _| true)?;
+        let capabilities = Capabilities {
+            outbound: Outbound::new(OutboundOptions::default(), tokens.clone(), hops.clone())?,
+            secrets: Arc::new(SqliteSecretStore::open(&data.secrets(), &[7; 32], |_| true)?),
+            keyvalue: Arc::new(keyvalue),
+        };
         let invoker = Invoker::new(
             loader,
             handle.clone(),
             Arc::new(Names),
             Arc::new(Spooled { spool, prices: Arc::new(prices) }),
-            Outbound::new(OutboundOptions::default(), tokens.clone(), hops.clone())?,
+            capabilities,
             LogHub::default(),
             InvokerOptions::default(),
         )?;

@@ -17,6 +17,7 @@ mod new;
 mod output;
 mod project;
 mod receipts;
+mod secrets;
 pub(crate) mod serve;
 mod tenants;
 mod token;
@@ -63,6 +64,9 @@ pub(crate) enum Command {
     /// Push, list, show, label, grant, measure and remove models
     #[command(subcommand)]
     Models(models::ModelsCommand),
+    /// Set, list and remove secrets
+    #[command(subcommand)]
+    Secrets(secrets::SecretsCommand),
     /// List, create and remove tenants (operator)
     #[command(subcommand)]
     Tenants(tenants::TenantsCommand),
@@ -108,6 +112,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Functions(command) => functions::run(&command),
         Command::Alias(command) => alias::run(&command),
         Command::Models(command) => models::run(&command),
+        Command::Secrets(command) => secrets::run(&command),
         Command::Tenants(command) => tenants::run(&command),
         Command::Usage(args) => usage::run(&args),
         Command::Bill(args) => bill::run(&args),

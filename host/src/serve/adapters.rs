@@ -5,12 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::broadcast;
-use wasmeter_catalog::{Catalog, ModelRef, ModelVersion, Revision};
+use wasmeter_catalog::{Catalog, KeyValueStore as _, ModelRef, ModelVersion, Revision};
 use wasmeter_control::{Checked, Deployer, Ledger, Logs};
 use wasmeter_inference::{Handle, ModelKey, ModelState, Owner};
 use wasmeter_metering::{BillingClient, BillingError, Spool};
 use wasmeter_nn::Resolver;
 use wasmeter_runtime::{LoadError, Loader, LogHub, RecordError, Recorder};
+use wasmeter_store::SqliteKeyValueStore;
 use wasmeter_types::{Error, ErrorKind, FunctionName, TenantName};
 use wasmeter_usage::wire::{Call, Reply};
 use wasmeter_usage::{PriceSheet, UsageRecord};
@@ -71,6 +72,7 @@ pub(crate) struct ComponentDeployer {
     pub(crate) loader: Loader,
     pub(crate) catalog: Catalog,
     pub(crate) logs: LogHub,
+    pub(crate) keyvalue: SqliteKeyValueStore,
 }
 
 #[async_trait]
@@ -86,8 +88,13 @@ impl Deployer for ComponentDeployer {
         }
     }
 
-    fn forget(&self, tenant: &TenantName, function: &FunctionName, revisions: &[Arc<Revision>]) {
+    async fn forget(&self, tenant: &TenantName, function: &FunctionName, revisions: &[Arc<Revision>]) {
         self.logs.forget(tenant, function);
+        let youngest = revisions.iter().map(|r| r.created_ns).max().unwrap_or(0);
+        if let Err(error) = self.keyvalue.forget(tenant, function, youngest).await {
+            // The next start removes what belongs to no function.
+            tracing::error!(%error, %tenant, %function, "what a deleted function kept is still there");
+        }
         let snapshot = self.catalog.snapshot();
         for revision in revisions {
             let in_use =

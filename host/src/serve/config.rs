@@ -10,6 +10,7 @@ use wasmeter_metering::Durability;
 use wasmeter_runtime::GuestOptions;
 use wasmeter_types::{ByteSize, WallTime};
 
+use super::keyvalue::KeyValueConfig;
 use super::outbound::OutboundSection;
 
 /// `wasmeter-server.toml`. Every key has a default, so that no file at all is a working single machine.
@@ -21,6 +22,7 @@ pub(crate) struct Config {
     pub(crate) engines: Engines,
     pub(crate) billing: Billing,
     pub(crate) outbound: OutboundSection,
+    pub(crate) keyvalue: KeyValueConfig,
 }
 
 /// `[server]`.
@@ -343,6 +345,7 @@ impl Config {
         ensure!(self.server.first_turn_us <= 10_000, "server.first-turn-us must be 0 to 10000");
         self.engines.check()?;
         self.outbound.check()?;
+        self.keyvalue.check()?;
         if let Some(prices) = &self.billing.prices {
             ensure!(prices.is_file(), "billing.prices {} is not a file", prices.display());
         }
@@ -423,6 +426,7 @@ mod tests {
         assert!(error("[engines]\nload-wait = \"2h\"").contains("engines.load-wait"));
         assert!(error("[engines]\nload-timeout = \"0s\"").contains("engines.load-timeout"));
         assert!(error("[engines]\nrestart-wait = \"1ms\"").contains("engines.restart-wait"));
+        assert!(error("[keyvalue]\ntenant-total = \"1KiB\"").contains("keyvalue.tenant-total"));
         assert!(error("[engines]\nrequire-sandbox = 1").contains("require-sandbox"));
     }
 

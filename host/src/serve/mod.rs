@@ -4,6 +4,7 @@ mod adapters;
 mod bench;
 mod billing;
 mod config;
+mod keyvalue;
 mod models;
 mod outbound;
 mod telemetry;
@@ -19,16 +20,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use wasmeter_admission::{Gate, GateOptions, Grant, HopKey, Scope, Scopes, TokenKeys};
-use wasmeter_catalog::{BlobStore, Catalog};
+use wasmeter_catalog::{BlobStore, Catalog, SecretStore};
 use wasmeter_device::WorkerBackend;
 use wasmeter_inference::{DeviceOptions, Service};
 use wasmeter_ingress::{AdminDeps, ControlService, Once, Readiness, ServerOptions};
 use wasmeter_metering::{BillingClient, BillingOptions, Shipper, Spool, SpoolOptions};
 use wasmeter_runtime::{
-    ArtifactCache, CompileOptions, Compiler, Invoker, InvokerOptions, Loader, LogHub, Outbound, PoolOptions,
-    host_engine,
+    ArtifactCache, Capabilities, CompileOptions, Compiler, Invoker, InvokerOptions, Loader, LogHub, Outbound,
+    PoolOptions, host_engine,
 };
-use wasmeter_store::{DataDir, FsBlobStore, SqliteEventLog, SqliteOnceStore, StoredModels};
+use wasmeter_store::{
+    DataDir, FsBlobStore, SqliteEventLog, SqliteKeyValueStore, SqliteOnceStore, SqliteSecretStore,
+    StoredModels,
+};
 use wasmeter_types::TenantName;
 
 use config::{Config, DurabilityLevel};
@@ -94,6 +98,15 @@ async fn serve(
     let outbound = Outbound::new(config.outbound.options()?, tokens.clone(), hops.clone())?;
     let catalog = Catalog::open(Box::new(SqliteEventLog::open(&data.catalog())?)).await?;
     let once = Once::new(Arc::new(SqliteOnceStore::open(&data.idempotency())?));
+    let there = catalog.snapshot();
+    let secrets = SqliteSecretStore::open(&data.secrets(), &key(&data, "secrets.key")?, |tenant| {
+        there.tenants.contains_key(tenant)
+    })?;
+    let secrets: Arc<dyn SecretStore> = Arc::new(secrets);
+    let keyvalue_options = config.keyvalue.options(config.server.durability);
+    let keyvalue = SqliteKeyValueStore::open(&data.keyvalue(), keyvalue_options, |tenant, function| {
+        there.function(tenant, function).is_some()
+    })?;
     let (domain, tls) = (config.server.domain()?, config.server.tls()?);
     let blobs: Arc<dyn BlobStore> = Arc::new(FsBlobStore::open(&data.blobs()).context("blob store")?);
 
@@ -152,7 +165,7 @@ async fn serve(
         handle.clone(),
         Arc::new(adapters::ModelNames { catalog: catalog.clone(), handle: handle.clone() }),
         Arc::new(adapters::SpoolRecorder { spool: spool.clone(), billing: billing.clone() }),
-        outbound,
+        Capabilities { outbound, secrets: secrets.clone(), keyvalue: Arc::new(keyvalue.clone()) },
         logs.clone(),
         InvokerOptions { guests: config.server.guests(), ..InvokerOptions::default() },
     )
@@ -170,8 +183,10 @@ async fn serve(
             loader,
             catalog: catalog.clone(),
             logs: logs.clone(),
+            keyvalue,
         }),
         models: models.clone(),
+        secrets,
         ledger: Arc::new(adapters::BillingLedger(billing.clone())),
         logs: Arc::new(adapters::GuestLogs(logs)),
         base_url: base_url.clone(),

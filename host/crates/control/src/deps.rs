@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use tokio::sync::broadcast;
 use wasmeter_admission::TokenKeys;
-use wasmeter_catalog::{BlobStore, Catalog, ModelVersion, Revision};
+use wasmeter_catalog::{BlobStore, Catalog, ModelVersion, Revision, SecretStore};
 use wasmeter_types::{Error, FunctionName, InvocationId, ModelCard, ModelName, TenantName};
 use wasmeter_usage::PriceSheet;
 use wasmeter_usage::wire::{Call, Reply};
@@ -27,6 +27,8 @@ pub struct Deps {
     pub deployer: Arc<dyn Deployer>,
     /// Loads models.
     pub models: Arc<dyn Models>,
+    /// Secrets of tenants.
+    pub secrets: Arc<dyn SecretStore>,
     /// The way to billing.
     pub ledger: Arc<dyn Ledger>,
     /// What guests wrote.
@@ -55,7 +57,7 @@ pub trait Deployer: Send + Sync + 'static {
 
     /// These revisions of a function are gone from the catalog: what is kept for them can go. Another function may
     /// still use the same component ([`wasmeter_catalog::Snapshot::uses_component`]).
-    fn forget(&self, tenant: &TenantName, function: &FunctionName, revisions: &[Arc<Revision>]);
+    async fn forget(&self, tenant: &TenantName, function: &FunctionName, revisions: &[Arc<Revision>]);
 }
 
 /// A model version that is not stored yet.

@@ -13,6 +13,7 @@ mod ledger;
 mod logs;
 mod models;
 mod router;
+mod secrets;
 mod shared;
 mod tenants;
 mod token;

@@ -11,7 +11,7 @@ use wasmeter_types::{Error, ErrorKind};
 use crate::error::{Failure, refuse};
 use crate::extract::authenticate;
 use crate::shared::Shared;
-use crate::{Deps, functions, ledger, logs, models, tenants, token};
+use crate::{Deps, functions, ledger, logs, models, secrets, tenants, token};
 
 /// Request bodies other than uploads, in bytes. Uploads read their bodies themselves, with limits of their own.
 const MAX_BODY: usize = 64 << 10;
@@ -31,6 +31,7 @@ pub fn router(deps: Deps) -> (axum::Router, OpenApi) {
         .merge(logs::routes())
         .merge(models::routes())
         .merge(ledger::routes())
+        .merge(secrets::routes())
         .merge(token::routes())
         .split_for_parts();
     secure(&mut document);

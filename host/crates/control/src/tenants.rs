@@ -95,7 +95,7 @@ async fn get(
     Ok(Json(find(&shared, &tenant)?))
 }
 
-/// Deletes a tenant, its functions and its own models (operator). The ledger keeps its entries.
+/// Deletes a tenant, its functions with what they kept, its secrets and its own models (operator). The ledger keeps its entries.
 #[utoipa::path(delete, path = "/api/v1/tenants/{tenant}", tag = "tenants",
     params(("tenant" = String, Path, description = "name")),
     responses((status = 204, description = "gone"), (status = "default", body = ErrorBody)))]
@@ -114,8 +114,9 @@ async fn delete(
         drop(alone);
         let before: Arc<Tenant> = before.unwrap_or_default();
         for (function, content) in &before.functions {
-            shared.deps.deployer.forget(&tenant, function, &content.revisions);
+            shared.deps.deployer.forget(&tenant, function, &content.revisions).await;
         }
+        shared.deps.secrets.forget(&tenant).await?;
         let revisions = before.functions.values().flat_map(|f| &f.revisions).map(AsRef::as_ref);
         sweep_components(&shared, &tenant, revisions).await;
         let versions = || before.models.values().flat_map(|m| m.versions.values());

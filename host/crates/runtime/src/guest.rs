@@ -6,7 +6,7 @@ use wasmtime::{Engine, ResourceLimiter};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::capability::{self, Caller, Hooks, Outbound};
+use crate::capability::{self, Caller, Capabilities, Hooks};
 
 /// Resources of all kinds that one invocation may hold.
 pub(crate) const RESOURCES: usize = 10_000;
@@ -19,20 +19,26 @@ pub(crate) struct Guest {
     pub(crate) http: WasiHttpCtx,
     pub(crate) hooks: Hooks,
     pub(crate) caller: Arc<Caller>,
+    pub(crate) capabilities: Arc<Capabilities>,
     pub(crate) table: ResourceTable,
     pub(crate) nn: NnCtx,
     pub(crate) memory: MemoryLimit,
 }
 
 impl Guest {
-    pub(crate) fn new(wasi: WasiCtx, nn: NnCtx, outbound: Outbound, caller: Arc<Caller>) -> Self {
+    pub(crate) fn new(
+        wasi: WasiCtx,
+        nn: NnCtx,
+        capabilities: Arc<Capabilities>,
+        caller: Arc<Caller>,
+    ) -> Self {
         let memory = caller.revision.manifest.limits.memory.0;
-        let hooks = Hooks::new(outbound, caller.clone());
+        let hooks = Hooks::new(capabilities.outbound.clone(), caller.clone());
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(64 << 10);
-        Self { wasi, http, hooks, caller, table, nn, memory: MemoryLimit::new(memory) }
+        Self { wasi, http, hooks, caller, capabilities, table, nn, memory: MemoryLimit::new(memory) }
     }
 }
 

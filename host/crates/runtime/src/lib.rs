@@ -20,7 +20,7 @@ mod logs;
 mod stdio;
 
 pub use artifact::{ArtifactCache, ArtifactError};
-pub use capability::{Network, Outbound, OutboundError, OutboundOptions, ParseNetworkError};
+pub use capability::{Capabilities, Network, Outbound, OutboundError, OutboundOptions, ParseNetworkError};
 pub use compile::{CompileError, CompileOptions, Compiler, compile_main};
 pub use engine::{EngineError, FUEL_SCHEDULE, PoolOptions, host_engine};
 pub use guests::GuestOptions;

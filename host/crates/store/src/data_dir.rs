@@ -109,6 +109,18 @@ impl DataDir {
         self.path.join("idempotency.sqlite")
     }
 
+    /// The database of secrets.
+    #[must_use]
+    pub fn secrets(&self) -> PathBuf {
+        self.path.join("secrets.sqlite")
+    }
+
+    /// The database of what functions keep.
+    #[must_use]
+    pub fn keyvalue(&self) -> PathBuf {
+        self.path.join("keyvalue.sqlite")
+    }
+
     /// Directory of the blobs.
     #[must_use]
     pub fn blobs(&self) -> PathBuf {

@@ -5,15 +5,19 @@
 mod blob;
 mod data_dir;
 mod event_log;
+mod keyvalue;
 mod migrate;
 mod models;
 mod once;
 mod private;
+mod secrets;
 mod socket;
 
 pub use blob::FsBlobStore;
 pub use data_dir::{DataDir, DataDirError};
 pub use event_log::{OpenError, SqliteEventLog};
+pub use keyvalue::{KeyValueOptions, SqliteKeyValueStore};
 pub use models::{StoredModels, ir_bundle, open_ir};
 pub use once::SqliteOnceStore;
 pub use private::{read_or_create_secret, write_private};
+pub use secrets::SqliteSecretStore;

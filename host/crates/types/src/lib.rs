@@ -5,6 +5,8 @@ mod error;
 mod idempotency;
 mod manifest;
 mod manifest_http;
+mod manifest_keyvalue;
+mod manifest_secrets;
 mod model_card;
 mod name;
 mod origin;
@@ -17,8 +19,12 @@ pub use error::{ClientError, Error, ErrorKind, Source};
 pub use idempotency::IdempotencySection;
 pub use manifest::{BuildSection, FunctionManifest, FunctionSection, Limits, ManifestError, ModelsSection};
 pub use manifest_http::{HttpLimits, HttpSection};
+pub use manifest_keyvalue::{KeyValueLimits, KeyValueSection};
+pub use manifest_secrets::SecretsSection;
 pub use model_card::{BatchingSection, CardSection, ModelCard, ModelSection, PadSection};
-pub use name::{AliasName, FunctionName, LabelName, ModelName, NameError, TenantName};
+pub use name::{
+    AliasName, BucketName, FunctionName, LabelName, ModelName, NameError, SecretName, TenantName,
+};
 pub use origin::{Origin, ParseOriginError};
 pub use time::unix_ns;
 pub use units::{ByteSize, ParseUnitError, WallTime};

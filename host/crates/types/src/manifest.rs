@@ -3,7 +3,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, FunctionName, HttpSection, IdempotencySection, ModelName, WallTime, WebsocketSection};
+use crate::{
+    ByteSize, FunctionName, HttpSection, IdempotencySection, KeyValueSection, ModelName, SecretsSection,
+    WallTime, WebsocketSection,
+};
 
 /// `wasmeter.toml` beside a function: what it is, may use, and is limited to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +29,12 @@ pub struct FunctionManifest {
     /// What `wasi:config` gives.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
+    /// Secrets that it may ask for.
+    #[serde(default, skip_serializing_if = "SecretsSection::is_empty")]
+    pub secrets: SecretsSection,
+    /// What it may keep.
+    #[serde(default, skip_serializing_if = "KeyValueSection::is_empty")]
+    pub keyvalue: KeyValueSection,
     /// Environment variables of the guest.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -130,6 +139,8 @@ impl FunctionManifest {
             models: ModelsSection::default(),
             http: HttpSection::default(),
             config: BTreeMap::new(),
+            secrets: SecretsSection::default(),
+            keyvalue: KeyValueSection::default(),
             env: BTreeMap::new(),
             idempotency: None,
             websocket: None,
@@ -180,6 +191,8 @@ impl FunctionManifest {
         if self.models.allow.len() > 100 {
             return Err(ManifestError("models.allow has more than 100 entries".to_owned()));
         }
+        self.secrets.check()?;
+        self.keyvalue.check()?;
         self.http.check()
     }
 

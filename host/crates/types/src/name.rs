@@ -95,6 +95,14 @@ name!(
 );
 
 name!(
+    /// A secret of a tenant.
+    SecretName, "secret"
+);
+name!(
+    /// A key-value bucket of a function.
+    BucketName, "bucket"
+);
+name!(
     /// A movable pointer to one version of a model, such as `stable` or `canary`.
     LabelName, "label"
 );

@@ -8,7 +8,7 @@ use crate::error::{Answer, ErrorBody};
 use crate::extract::{Caller, Segments, name};
 use crate::shared::{Shared, to_the_end};
 
-/// Deletes a function with its revisions and aliases. The ledger keeps its entries.
+/// Deletes a function with its revisions, its aliases and what it kept (`wasi:keyvalue`). The ledger keeps its entries.
 #[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/functions/{function}", tag = "functions",
     params(("tenant" = String, Path, description = "tenant"), ("function" = String, Path, description = "function")),
     responses((status = 204, description = "gone"), (status = "default", body = ErrorBody)))]
@@ -26,7 +26,7 @@ pub(crate) async fn delete(
         shared.deps.catalog.delete_function(tenant.clone(), function.clone()).await?;
         drop(alone);
         let before = before.unwrap_or_default();
-        shared.deps.deployer.forget(&tenant, &function, &before.revisions);
+        shared.deps.deployer.forget(&tenant, &function, &before.revisions).await;
         sweep_components(&shared, &tenant, before.revisions.iter().map(AsRef::as_ref)).await;
         tracing::info!(subject = caller.0.subject, %tenant, %function, "function deleted");
         Ok(StatusCode::NO_CONTENT)

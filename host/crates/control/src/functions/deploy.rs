@@ -14,6 +14,7 @@ use super::view::{self, PriceView, RevisionView};
 use crate::blobs;
 use crate::error::{Answer, ErrorBody, Failure, refuse};
 use crate::extract::{Asked, Caller, Segments, name};
+use crate::secrets;
 use crate::shared::{Shared, to_the_end};
 use crate::upload::Upload;
 
@@ -76,6 +77,7 @@ pub(crate) async fn deploy(
     let permit = shared.component_upload()?;
     let (component, manifest) = read(upload, &function).await?;
     check_models(&shared, &tenant, &manifest)?;
+    secrets::check(&shared, &tenant, &manifest)?;
     // A client that leaves while its component compiles has cancelled: nothing is stored yet.
     let checked = shared.deps.deployer.check(&tenant, component.clone()).await?;
     let deployment = Deployment {

@@ -12,13 +12,14 @@ use tokio::sync::broadcast;
 use tower::ServiceExt as _;
 use wasmeter_admission::{Grant, TokenKeys};
 use wasmeter_catalog::{
-    BlobError, BlobKey, BlobStore, Catalog, Event, EventLog, LogError, ModelVersion, Revision,
+    BlobError, BlobKey, BlobStore, Catalog, Event, EventLog, LogError, ModelVersion, Revision, SecretEntry,
+    SecretError, SecretStore, SecretValue,
 };
 use wasmeter_control::{
     Bench, BenchReport, Candidate, Checked, Deployer, Deps, Ledger, LogLine, LogStream, Logs, ModelStatus,
     Models, Signature,
 };
-use wasmeter_types::{Error, ErrorKind, FunctionName, ModelName, TenantName};
+use wasmeter_types::{Error, ErrorKind, FunctionName, ModelName, SecretName, TenantName};
 use wasmeter_usage::wire::{Call, Reply};
 use wasmeter_usage::{PriceSheet, Rates};
 
@@ -69,6 +70,7 @@ impl Host {
             keys: keys.clone(),
             deployer: seen.clone(),
             models: seen.clone(),
+            secrets: Arc::new(Secrets::default()),
             ledger: seen.clone(),
             logs: logs.clone(),
             base_url: "http://127.0.0.1:8080".to_owned(),
@@ -224,7 +226,7 @@ impl Deployer for Seen {
         })
     }
 
-    fn forget(&self, tenant: &TenantName, function: &FunctionName, revisions: &[Arc<Revision>]) {
+    async fn forget(&self, tenant: &TenantName, function: &FunctionName, revisions: &[Arc<Revision>]) {
         self.forgotten.lock().unwrap().push(format!("{tenant}/{function} {}", revisions.len()));
     }
 }
@@ -302,5 +304,45 @@ impl Logs for LogBook {
 
     fn follow(&self, t: &TenantName, f: &FunctionName) -> (Vec<LogLine>, broadcast::Receiver<LogLine>) {
         (self.tail(t, f), self.lines.subscribe())
+    }
+}
+
+/// Secrets in memory.
+#[derive(Default)]
+struct Secrets(Mutex<BTreeMap<(TenantName, SecretName), SecretValue>>);
+
+#[async_trait]
+impl SecretStore for Secrets {
+    async fn put(
+        &self,
+        tenant: &TenantName,
+        name: &SecretName,
+        value: SecretValue,
+    ) -> Result<bool, SecretError> {
+        let mut secrets = self.0.lock().unwrap();
+        if secrets.len() == 3 {
+            return Err(SecretError::Full(3));
+        }
+        Ok(secrets.insert((tenant.clone(), name.clone()), value).is_none())
+    }
+
+    async fn delete(&self, tenant: &TenantName, name: &SecretName) -> Result<bool, SecretError> {
+        Ok(self.0.lock().unwrap().remove(&(tenant.clone(), name.clone())).is_some())
+    }
+
+    async fn forget(&self, tenant: &TenantName) -> Result<(), SecretError> {
+        self.0.lock().unwrap().retain(|(owner, _), _| owner != tenant);
+        Ok(())
+    }
+
+    fn list(&self, tenant: &TenantName) -> Vec<SecretEntry> {
+        let secrets = self.0.lock().unwrap();
+        let own = secrets.keys().filter(|(owner, _)| owner == tenant);
+        own.map(|(_, name)| SecretEntry { name: name.clone(), updated_ns: 1_000_000_000 }).collect()
+    }
+
+    fn get(&self, tenant: &TenantName, name: &str) -> Result<Option<SecretValue>, SecretError> {
+        let secrets = self.0.lock().unwrap();
+        Ok(secrets.iter().find(|((t, n), _)| t == tenant && n.as_str() == name).map(|(_, v)| v.clone()))
     }
 }

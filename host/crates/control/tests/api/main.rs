@@ -8,5 +8,6 @@ mod functions;
 mod host;
 mod models;
 mod openapi;
+mod secrets;
 mod tokens;
 mod walls;

@@ -6,7 +6,7 @@ use wasmeter_catalog::Revision;
 use wasmeter_types::{InvocationId, TenantName};
 use wasmeter_usage::PriceSheet;
 
-use super::outbound::Used;
+use super::{KeyValueUsed, Used};
 use crate::logs::{FunctionLog, LogLevel, LogStream};
 use crate::stdio::LogBudget;
 
@@ -25,12 +25,24 @@ pub(crate) struct Caller {
     /// Bytes that may still be logged, with standard output and error.
     pub(crate) log_budget: LogBudget,
     pub(crate) outbound: Used,
+    pub(crate) keyvalue: KeyValueUsed,
 }
 
 impl Caller {
     /// Tells the function's author, who cannot see why from an error code. The caller bounds how often.
     pub(crate) fn note(&self, text: &str) {
         self.log.push(self.id, LogStream::Platform, text);
+    }
+
+    /// The same where nothing else bounds how often: as far as the log's budget goes.
+    pub(crate) fn remark(&self, text: &str) {
+        let (granted, last) = self.log_budget.take(text.len());
+        if granted == text.len() {
+            self.note(text);
+        }
+        if last {
+            self.note(LogBudget::FULL);
+        }
     }
 
     /// A message of the guest's, as far as its budget goes.

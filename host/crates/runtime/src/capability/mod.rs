@@ -6,20 +6,38 @@
 mod caller;
 mod config;
 mod invocation;
+mod keyvalue;
 mod logging;
 mod outbound;
+mod secrets;
 
+use std::sync::Arc;
+
+use wasmeter_catalog::{KeyValueStore, SecretStore};
 use wasmtime::component::Linker;
 
 use crate::guest::Guest;
 
 pub(crate) use caller::Caller;
+pub(crate) use keyvalue::Used as KeyValueUsed;
 pub(crate) use outbound::{Hooks, Used};
 pub use outbound::{Network, Outbound, OutboundError, OutboundOptions, ParseNetworkError};
+
+/// What functions may reach, as far as their manifests say.
+pub struct Capabilities {
+    /// The way out.
+    pub outbound: Outbound,
+    /// Secrets of tenants.
+    pub secrets: Arc<dyn SecretStore>,
+    /// What functions keep.
+    pub keyvalue: Arc<dyn KeyValueStore>,
+}
 
 /// Links what wasmtime does not bring.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     config::link(linker)?;
     invocation::link(linker)?;
-    logging::link(linker)
+    keyvalue::link(linker)?;
+    logging::link(linker)?;
+    secrets::link(linker)
 }

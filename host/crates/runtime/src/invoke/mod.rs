@@ -37,7 +37,7 @@ pub use figures::Figures;
 
 use verdict::Verdict;
 
-use crate::capability::Outbound;
+use crate::capability::Capabilities;
 use crate::guests::{Fate, GuestOptions, Guests};
 use crate::loader::Loader;
 use crate::logs::LogHub;
@@ -127,7 +127,7 @@ pub(crate) struct Inner {
     models: Handle,
     resolver: Arc<dyn Resolver>,
     recorder: Arc<dyn Recorder>,
-    outbound: Outbound,
+    capabilities: Arc<Capabilities>,
     logs: LogHub,
     options: InvokerOptions,
     guests: Guests,
@@ -149,14 +149,24 @@ impl Invoker {
         models: Handle,
         resolver: Arc<dyn Resolver>,
         recorder: Arc<dyn Recorder>,
-        outbound: Outbound,
+        capabilities: Capabilities,
         logs: LogHub,
         options: InvokerOptions,
     ) -> io::Result<Self> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let guests = Guests::start(options.guests)?;
-        let inner =
-            Inner { loader, models, resolver, recorder, outbound, logs, options, guests, tasks, stop };
+        let inner = Inner {
+            loader,
+            models,
+            resolver,
+            recorder,
+            capabilities: Arc::new(capabilities),
+            logs,
+            options,
+            guests,
+            tasks,
+            stop,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -23,7 +23,7 @@ use super::figures::{Figures, Timing};
 use super::guest_body::GuestBody;
 use super::verdict::{End, Stop, Verdict};
 use super::{Inner, Invocation, allow_list};
-use crate::capability::{Caller, Used};
+use crate::capability::{Caller, KeyValueUsed, Used};
 use crate::engine::FUEL_SCHEDULE;
 use crate::guest::{Guest, Metered};
 use crate::guests::Fate;
@@ -63,6 +63,7 @@ pub(super) async fn run(
         prices: host.recorder.prices(),
         log_budget: LogBudget::default(),
         outbound: Used::default(),
+        keyvalue: KeyValueUsed::default(),
     });
     let bodiless = *request.method() == Method::HEAD;
     let (request, seen) = {
@@ -103,7 +104,7 @@ pub(super) async fn run(
             match &loaded.pre {
                 Pre::Component(pre) => {
                     wasi.stdout(GuestOutput::new(log.clone(), id, LogStream::Stdout, left));
-                    let guest = Guest::new(wasi.build(), nn, host.outbound.clone(), caller.clone());
+                    let guest = Guest::new(wasi.build(), nn, host.capabilities.clone(), caller.clone());
                     run.component(pre, guest, request, &mut books).await
                 }
                 Pre::Command(pre) => {

@@ -22,8 +22,8 @@ use wasmeter_ingress::{ControlService, Once, Readiness, ServerOptions};
 use wasmeter_metering::{Spool, SpoolOptions};
 use wasmeter_nn::Resolver;
 use wasmeter_runtime::{
-    ArtifactCache, Capabilities, CompileOptions, Compiler, Invoker, InvokerOptions, Loader, LogHub, Outbound,
-    OutboundOptions, PoolOptions, RecordError, Recorder, host_engine,
+    ArtifactCache, Capabilities, CompileOptions, Compiler, Invoker, InvokerOptions, Loader, LoaderOptions,
+    LogHub, Outbound, OutboundOptions, PoolOptions, RecordError, Recorder, host_engine,
 };
 use wasmeter_store::{
     DataDir, FsBlobStore, KeyValueOptions, SqliteEventLog, SqliteKeyValueStore, SqliteOnceStore,
@@ -53,10 +53,11 @@ impl MockHost {
             exe: PathBuf::from("/proc/self/exe"),
             wall: Duration::from_secs(120),
             parallel: 1,
+            waiting: 1,
         });
-        let artifacts = ArtifactCache::open(&data.artifacts(), [7; 32], &engine)?;
-        let loader = Loader::new(&engine, compiler, artifacts, Arc::clone(&blobs))?;
-        let found = loader.inspect(component).await?;
+        let artifacts = ArtifactCache::open(&data.artifacts(), [7; 32], &engine, u64::MAX)?;
+        let loader = Loader::new(&engine, compiler, artifacts, Arc::clone(&blobs), LoaderOptions::default())?;
+        let found = loader.inspect("bench", Bytes::copy_from_slice(component), &|_| {}).await?;
         for tenant in tenants {
             let tenant = tenant.parse()?;
             catalog.put_tenant(Clone::clone(&tenant)).await?;

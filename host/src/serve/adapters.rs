@@ -1,18 +1,19 @@
 //! What each crate asks of the others, answered.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::broadcast;
-use wasmeter_catalog::{Catalog, KeyValueStore as _, ModelRef, ModelVersion, Revision};
-use wasmeter_control::{Checked, Deployer, Ledger, Logs};
+use tokio::sync::{broadcast, watch};
+use wasmeter_catalog::{Catalog, KeyValueStore as _, ModelRef, ModelVersion, Revision, Snapshot};
+use wasmeter_control::{Checked, DeployStage, Deployer, Ledger, Logs};
 use wasmeter_inference::{Handle, ModelKey, ModelState, Owner};
 use wasmeter_metering::{BillingClient, BillingError, Spool};
 use wasmeter_nn::Resolver;
-use wasmeter_runtime::{LoadError, Loader, LogHub, RecordError, Recorder};
+use wasmeter_runtime::{CompileStage, LoadError, Loader, LogHub, RecordError, Recorder};
 use wasmeter_store::SqliteKeyValueStore;
-use wasmeter_types::{Error, ErrorKind, FunctionName, TenantName};
+use wasmeter_types::{Digest, Error, ErrorKind, FunctionName, TenantName};
 use wasmeter_usage::wire::{Call, Reply};
 use wasmeter_usage::{PriceSheet, UsageRecord};
 
@@ -67,6 +68,13 @@ pub(crate) fn model_key(tenant: Option<&TenantName>, name: &str, version: u32) -
     ModelKey { owner, name: name.to_owned(), version }
 }
 
+/// Whether any revision of any tenant is made of the component.
+pub(crate) fn deployed(now: &Snapshot) -> impl Fn(&Digest) -> bool + use<> {
+    let functions = now.tenants.values().flat_map(|t| t.functions.values());
+    let digests: HashSet<Digest> = functions.flat_map(|f| f.revisions.iter().map(|r| r.digest)).collect();
+    move |digest| digests.contains(digest)
+}
+
 /// Uploads through the loader.
 pub(crate) struct ComponentDeployer {
     pub(crate) loader: Loader,
@@ -77,10 +85,23 @@ pub(crate) struct ComponentDeployer {
 
 #[async_trait]
 impl Deployer for ComponentDeployer {
-    async fn check(&self, _tenant: &TenantName, component: Bytes) -> Result<Checked, Error> {
-        match self.loader.inspect(&component).await {
+    async fn check(
+        &self,
+        tenant: &TenantName,
+        component: Bytes,
+        told: &watch::Sender<DeployStage>,
+    ) -> Result<Checked, Error> {
+        let tell = |stage| {
+            told.send_replace(match stage {
+                CompileStage::Queued(place) => DeployStage::Queued { place },
+                CompileStage::Compiling => DeployStage::Compiling,
+            });
+        };
+        match self.loader.inspect(tenant.as_str(), component, &tell).await {
             Ok(found) => Ok(Checked { imports: found.imports, exports: found.exports }),
             Err(LoadError::Refused(reason)) => Err(Error::new(ErrorKind::Invalid, reason)),
+            Err(LoadError::Busy(reason)) => Err(Error::new(ErrorKind::Overloaded, reason)),
+            Err(LoadError::Share(reason)) => Err(Error::new(ErrorKind::Quota, reason)),
             Err(error) => {
                 tracing::error!(%error, "an upload could not be checked");
                 Err(Error::internal())

@@ -10,6 +10,7 @@ use wasmeter_metering::Durability;
 use wasmeter_runtime::GuestOptions;
 use wasmeter_types::{ByteSize, WallTime};
 
+use super::functions::FunctionsSection;
 use super::keyvalue::KeyValueConfig;
 use super::outbound::OutboundSection;
 
@@ -20,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) admission: Admission,
     pub(crate) engines: Engines,
+    pub(crate) functions: FunctionsSection,
     pub(crate) billing: Billing,
     pub(crate) outbound: OutboundSection,
     pub(crate) keyvalue: KeyValueConfig,
@@ -344,6 +346,7 @@ impl Config {
         ensure!(self.server.guest_threads <= 1024, "server.guest-threads must be 0 to 1024");
         ensure!(self.server.first_turn_us <= 10_000, "server.first-turn-us must be 0 to 10000");
         self.engines.check()?;
+        self.functions.check()?;
         self.outbound.check()?;
         self.keyvalue.check()?;
         if let Some(prices) = &self.billing.prices {
@@ -426,6 +429,10 @@ mod tests {
         assert!(error("[engines]\nload-wait = \"2h\"").contains("engines.load-wait"));
         assert!(error("[engines]\nload-timeout = \"0s\"").contains("engines.load-timeout"));
         assert!(error("[engines]\nrestart-wait = \"1ms\"").contains("engines.restart-wait"));
+        assert!(error("[functions]\nloaded = 0").contains("functions.loaded"));
+        assert!(error("[functions]\nidle-after = \"10ms\"").contains("functions.idle-after is 10ms"));
+        assert!(error("[functions]\nartifacts = \"1MiB\"").contains("functions.artifacts"));
+        assert!(error("[functions]\ncompile-queue = 1").contains("functions.compile-queue"));
         assert!(error("[keyvalue]\ntenant-total = \"1KiB\"").contains("keyvalue.tenant-total"));
         assert!(error("[engines]\nrequire-sandbox = 1").contains("require-sandbox"));
     }

@@ -4,12 +4,12 @@ mod adapters;
 mod bench;
 mod billing;
 mod config;
+mod functions;
 mod keyvalue;
 mod models;
 mod outbound;
 mod telemetry;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +26,8 @@ use wasmeter_inference::{DeviceOptions, Service};
 use wasmeter_ingress::{AdminDeps, ControlService, Once, Readiness, ServerOptions};
 use wasmeter_metering::{BillingClient, BillingOptions, Shipper, Spool, SpoolOptions};
 use wasmeter_runtime::{
-    ArtifactCache, Capabilities, CompileOptions, Compiler, Invoker, InvokerOptions, Loader, LogHub, Outbound,
-    PoolOptions, host_engine,
+    ArtifactCache, Capabilities, Compiler, Invoker, InvokerOptions, Loader, LogHub, Outbound, PoolOptions,
+    host_engine,
 };
 use wasmeter_store::{
     DataDir, FsBlobStore, SqliteEventLog, SqliteKeyValueStore, SqliteOnceStore, SqliteSecretStore,
@@ -152,13 +152,11 @@ async fn serve(
         instances: u32::try_from(config.admission.in_flight)?,
         ..PoolOptions::default()
     })?;
-    let compiler = Compiler::new(CompileOptions {
-        exe: PathBuf::from("/proc/self/exe"),
-        wall: Duration::from_secs(120),
-        parallel: 2,
-    });
-    let artifacts = ArtifactCache::open(&data.artifacts(), artifact_key, &engine)?;
-    let loader = Loader::new(&engine, compiler, artifacts, blobs.clone())?;
+    let compiler = Compiler::new(config.functions.compile());
+    let artifacts =
+        ArtifactCache::open(&data.artifacts(), artifact_key, &engine, config.functions.artifacts.0)?;
+    artifacts.retain(adapters::deployed(&catalog.snapshot()))?;
+    let loader = Loader::new(&engine, compiler, artifacts, blobs.clone(), config.functions.loader())?;
     let logs = LogHub::default();
     let invoker = Invoker::new(
         loader.clone(),
@@ -180,7 +178,7 @@ async fn serve(
         blobs,
         keys: tokens.clone(),
         deployer: Arc::new(adapters::ComponentDeployer {
-            loader,
+            loader: loader.clone(),
             catalog: catalog.clone(),
             logs: logs.clone(),
             keyvalue,
@@ -206,6 +204,7 @@ async fn serve(
     wasmeter_store::write_private(&data.path().join("url"), base_url.as_bytes())?;
     let ready = Readiness::default();
     let stop = CancellationToken::new();
+    tokio::spawn(loader.clone().let_go(stop.clone()));
     let admin = AdminDeps {
         metrics: Arc::new(move || {
             metrics.run_upkeep();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use wasmeter_admission::TokenKeys;
 use wasmeter_catalog::{BlobStore, Catalog, ModelVersion, Revision, SecretStore};
 use wasmeter_types::{Error, FunctionName, InvocationId, ModelCard, ModelName, TenantName};
@@ -46,14 +46,34 @@ pub struct Checked {
     pub exports: Vec<String>,
 }
 
+/// How far a deployment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeployStage {
+    /// It is read.
+    Checking,
+    /// It waits for a compiler.
+    Queued {
+        /// Turns until its own; 1 is the next.
+        place: usize,
+    },
+    /// It is compiled.
+    Compiling,
+}
+
 /// Validates and compiles uploads.
 #[async_trait]
 pub trait Deployer: Send + Sync + 'static {
-    /// Validates the component, compiles it in the confined child and keeps the artifact.
+    /// Validates the component, compiles it in the confined child and keeps the artifact; tells how far it is.
     ///
     /// # Errors
-    /// 422 with the reason for what is not acceptable; 503 if no compiler is free; 500 for our own faults.
-    async fn check(&self, tenant: &TenantName, component: Bytes) -> Result<Checked, Error>;
+    /// 422 with the reason for what is not acceptable; 503 if too many wait for a compiler, 429 if they are the
+    /// tenant's own; 500 for our own faults.
+    async fn check(
+        &self,
+        tenant: &TenantName,
+        component: Bytes,
+        told: &watch::Sender<DeployStage>,
+    ) -> Result<Checked, Error>;
 
     /// These revisions of a function are gone from the catalog: what is kept for them can go. Another function may
     /// still use the same component ([`wasmeter_catalog::Snapshot::uses_component`]).

@@ -27,6 +27,19 @@ pub(crate) struct ErrorBody {
     retry: bool,
 }
 
+impl ErrorBody {
+    /// What a client may see of the error.
+    pub(crate) fn of(error: &Error) -> Self {
+        let client = error.to_client(None);
+        Self {
+            code: client.code,
+            message: client.message,
+            invocation_id: client.invocation_id.map(|id| id.to_string()),
+            retry: client.retry,
+        }
+    }
+}
+
 /// A refusal of this kind.
 pub(crate) fn refuse(kind: ErrorKind, message: impl Into<String>) -> Failure {
     Failure(Error::new(kind, message))
@@ -61,13 +74,7 @@ impl From<BlobError> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let client = self.0.to_client(None);
-        let body = ErrorBody {
-            code: client.code,
-            message: client.message,
-            invocation_id: client.invocation_id.map(|id| id.to_string()),
-            retry: client.retry,
-        };
+        let body = ErrorBody::of(&self.0);
         let kind = self.0.kind;
         let status = StatusCode::from_u16(kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(body)).into_response();
@@ -90,13 +97,8 @@ mod tests {
 
     #[test]
     fn the_documented_body_is_the_platforms_body() {
-        let client = Error::not_found().to_client(None);
-        let body = ErrorBody {
-            code: client.code.clone(),
-            message: client.message.clone(),
-            invocation_id: None,
-            retry: client.retry,
-        };
+        let error = Error::not_found();
+        let (body, client) = (ErrorBody::of(&error), error.to_client(None));
         assert_eq!(serde_json::to_string(&body).unwrap(), serde_json::to_string(&client).unwrap());
     }
 }

@@ -12,6 +12,7 @@ mod functions;
 mod ledger;
 mod logs;
 mod models;
+mod room;
 mod router;
 mod secrets;
 mod shared;
@@ -21,7 +22,8 @@ mod upload;
 
 pub use clock::rfc3339;
 pub use deps::{
-    Candidate, Checked, Deployer, Deps, Ledger, LogLine, LogStream, Logs, ModelStatus, Models, Signature,
+    Candidate, Checked, DeployStage, Deployer, Deps, Ledger, LogLine, LogStream, Logs, ModelStatus, Models,
+    Signature,
 };
 pub use functions::MAX_COMPONENT;
 pub use models::{Bench, BenchReport, BenchStep, MAX_MODEL, Recommended, Spread};

@@ -6,9 +6,10 @@ use wasmeter_types::{Error, ErrorKind, TenantName};
 
 use crate::Deps;
 use crate::error::{Answer, Failure, refuse};
+use crate::room::{Room, Taken};
 
-/// Component uploads at one time, each up to [`crate::MAX_COMPONENT`] in memory.
-const COMPONENT_UPLOADS: usize = 8;
+/// Memory of all component uploads under way, each up to [`crate::MAX_COMPONENT`].
+const COMPONENT_UPLOADS: u64 = 1 << 30;
 /// Model uploads at one time, each up to [`crate::MAX_MODEL`] in memory.
 const MODEL_UPLOADS: usize = 1;
 /// Uploads of tenants' models at one time, of all tenants together; the operator does not wait for them.
@@ -27,7 +28,7 @@ pub(crate) struct Inner {
     /// Read: between storing a blob and the event that uses it. Write: between looking that nothing uses a blob
     /// and deleting it. Without it, a deletion could take the bytes of a deployment under way.
     pub(crate) blobs_in_use: RwLock<()>,
-    component_uploads: Arc<Semaphore>,
+    component_uploads: Arc<Room>,
     model_uploads: Arc<Semaphore>,
     tenant_model_uploads: Arc<Semaphore>,
     followers: Arc<Semaphore>,
@@ -47,7 +48,7 @@ impl Shared {
         Self(Arc::new(Inner {
             deps,
             blobs_in_use: RwLock::new(()),
-            component_uploads: Arc::new(Semaphore::new(COMPONENT_UPLOADS)),
+            component_uploads: Arc::new(Room::new(COMPONENT_UPLOADS)),
             model_uploads: Arc::new(Semaphore::new(MODEL_UPLOADS)),
             tenant_model_uploads: Arc::new(Semaphore::new(TENANT_MODEL_UPLOADS)),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
@@ -55,8 +56,9 @@ impl Shared {
         }))
     }
 
-    pub(crate) fn component_upload(&self) -> Answer<OwnedSemaphorePermit> {
-        take(&self.component_uploads, "component uploads")
+    /// Memory for a tenant's component of so many bytes.
+    pub(crate) fn component_upload(&self, tenant: &TenantName, bytes: u64) -> Answer<Taken> {
+        Ok(self.component_uploads.take(tenant, bytes)?)
     }
 
     pub(crate) fn model_upload(&self, owner: Option<&TenantName>) -> Answer<OwnedSemaphorePermit> {

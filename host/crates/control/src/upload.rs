@@ -34,13 +34,16 @@ impl Upload {
         let (parts, body) = request.into_parts();
         let multipart = is_multipart(&parts.headers);
         let left = if multipart { most + MAX_TEXT + FRAME } else { most };
-        let announced =
-            parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|n| n > left) {
+        if announced(&parts.headers).is_some_and(|n| n > left) {
             return Err(Failure(too_large(most)));
         }
         let end = Instant::now() + LONGEST;
         Ok(Self { body: Body::into_data_stream(body), headers: parts.headers, most, left, end })
+    }
+
+    /// The bytes that it may have.
+    pub(crate) fn size(&self) -> u64 {
+        announced(&self.headers).unwrap_or(self.left)
     }
 
     /// Whether the body is `multipart/form-data`.
@@ -148,6 +151,10 @@ impl Part {
         String::from_utf8(bytes.into())
             .map_err(|_| refuse(ErrorKind::Malformed, format!("part {name:?} is not UTF-8")))
     }
+}
+
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn is_multipart(headers: &HeaderMap) -> bool {

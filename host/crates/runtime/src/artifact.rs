@@ -5,14 +5,17 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
 use wasmeter_types::Digest;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module, Precompiled};
 
+use crate::artifact_room::Room;
 use crate::engine::FUEL_SCHEDULE;
 use crate::kind::Compiled;
 
-/// Compiled components on disk. A cache: every file can be deleted and is made again from its component.
+/// Compiled components on disk. A cache: every file can be deleted and is made again from its component. What another
+/// engine or fuel schedule made is deleted at the start; beyond the bound, what was used longest ago.
 ///
 /// wasmtime runs what an artifact says, so only our own output may be loaded: each file has a keyed BLAKE3 hash
 /// beside it, over its name and its bytes, and the key never leaves the host.
@@ -21,7 +24,11 @@ pub struct ArtifactCache {
     key: [u8; 32],
     engine: Engine,
     compatibility: String,
+    room: Mutex<Room>,
 }
+
+/// What the name of a tag ends in.
+const TAG: &str = ".tag";
 
 /// An artifact that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,20 +58,80 @@ impl Hasher for Stable {
 }
 
 impl ArtifactCache {
-    /// The cache in a folder that only the host can read.
+    /// The cache in a folder that only the host can read, of at most so many bytes. Whatever lies there and is not an
+    /// artifact of this engine is deleted. Blocking.
     ///
     /// # Errors
-    /// If the folder cannot be made.
-    pub fn open(dir: &Path, key: [u8; 32], engine: &Engine) -> io::Result<Self> {
+    /// If the folder cannot be made or read.
+    pub fn open(dir: &Path, key: [u8; 32], engine: &Engine, most: u64) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let mut hash = Stable(blake3::Hasher::new());
         engine.precompile_compatibility_hash().hash(&mut hash);
         FUEL_SCHEDULE.hash(&mut hash);
         let compatibility = hash.0.finalize().to_hex()[..16].to_owned();
-        Ok(Self { dir: dir.to_owned(), key, engine: engine.clone(), compatibility })
+        let room = Mutex::new(Room::new(most));
+        let cache = Self { dir: dir.to_owned(), key, engine: engine.clone(), compatibility, room };
+        cache.sweep()?;
+        Ok(cache)
     }
 
-    fn name(&self, digest: &Digest) -> String {
+    /// Takes stock of what is there, oldest first, and deletes the rest.
+    fn sweep(&self) -> io::Result<()> {
+        let mut found = Vec::new();
+        let mut swept = 0u64;
+        for entry in fs::read_dir(&self.dir)? {
+            let (entry, name) = entry.map(|e| (e.path(), e.file_name()))?;
+            let name = name.to_string_lossy();
+            let ours = |digest: &&str| self.name(digest) == name.trim_end_matches(TAG);
+            let digest = name.split('-').next().filter(ours).and_then(|d| d.parse::<Digest>().ok());
+            let there =
+                digest.filter(|_| self.dir.join(name.trim_end_matches(TAG).to_owned() + TAG).exists());
+            match there {
+                Some(_) if name.ends_with(TAG) => {}
+                Some(digest) => {
+                    let metadata = fs::symlink_metadata(&entry)?;
+                    found.push((metadata.modified()?, digest, metadata.len()));
+                }
+                None => {
+                    fs::remove_file(&entry)?;
+                    swept += 1;
+                }
+            }
+        }
+        if swept > 0 {
+            tracing::info!(
+                files = swept,
+                "deleted artifacts that another version made, or that were not whole"
+            );
+        }
+        found.sort_unstable_by_key(|(modified, ..)| *modified);
+        for (_, digest, size) in found {
+            self.keep(digest, size)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes all but these: what uploads that were not deployed have left behind. Blocking.
+    ///
+    /// # Errors
+    /// The medium's.
+    pub fn retain(&self, used: impl Fn(&Digest) -> bool) -> io::Result<()> {
+        let unused: Vec<Digest> = self.room.lock().all().filter(|d| !used(d)).copied().collect();
+        unused.iter().try_for_each(|digest| self.forget(digest))
+    }
+
+    /// Counts an artifact that is on disk, and deletes those that have to go for it.
+    fn keep(&self, digest: Digest, size: u64) -> io::Result<()> {
+        let gone = {
+            let mut room = self.room.lock();
+            let gone = room.add(digest, size);
+            metrics::gauge!("wasmeter_artifact_bytes").set(room.bytes() as f64);
+            gone
+        };
+        gone.iter().try_for_each(|digest| self.delete(digest))
+    }
+
+    fn name(&self, digest: impl std::fmt::Display) -> String {
         format!("{digest}-{}.cwasm", self.compatibility)
     }
 
@@ -85,7 +152,8 @@ impl ArtifactCache {
         let tag = self.tag(&name, artifact)?;
         // The tag last: a file without one is no artifact.
         self.write(&name, artifact)?;
-        self.write(&format!("{name}.tag"), tag.to_hex().as_bytes())
+        self.write(&format!("{name}{TAG}"), tag.to_hex().as_bytes())?;
+        self.keep(*digest, artifact.len() as u64)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -109,7 +177,7 @@ impl ArtifactCache {
             let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
             File::options().read(true).custom_flags(flags).open(self.dir.join(name)).map_err(missing)
         };
-        let (file, tag_file) = (open(&name)?, open(&format!("{name}.tag"))?);
+        let (file, tag_file) = (open(&name)?, open(&format!("{name}{TAG}"))?);
         let mut tag = String::new();
         tag_file.take(64).read_to_string(&mut tag)?;
         let expected = blake3::Hash::from_hex(tag.trim()).map_err(|_| ArtifactError::Missing(*digest))?;
@@ -118,6 +186,7 @@ impl ArtifactCache {
             tracing::error!(%digest, "an artifact is not authentic and is made again: somebody else writes to the data directory");
             return Err(ArtifactError::Missing(*digest));
         }
+        self.room.lock().touch(digest);
         self.map(&file)
     }
 
@@ -142,8 +211,13 @@ impl ArtifactCache {
     /// # Errors
     /// The medium's.
     pub fn forget(&self, digest: &Digest) -> io::Result<()> {
+        self.room.lock().remove(digest);
+        self.delete(digest)
+    }
+
+    fn delete(&self, digest: &Digest) -> io::Result<()> {
         let name = self.name(digest);
-        for name in [format!("{name}.tag"), name] {
+        for name in [format!("{name}{TAG}"), name] {
             match fs::remove_file(self.dir.join(name)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}
@@ -162,7 +236,7 @@ mod tests {
     fn tells_modules_from_components() {
         let dir = tempfile::tempdir().unwrap();
         let engine = host_engine(PoolOptions { instances: 2, max_memory: 1 << 20 }).unwrap();
-        let cache = ArtifactCache::open(dir.path(), [7; 32], &engine).unwrap();
+        let cache = ArtifactCache::open(dir.path(), [7; 32], &engine, u64::MAX).unwrap();
         let (module, digest) = (b"\0asm\x01\0\0\0", Digest::of(b"m"));
         cache.put(&digest, &compile_engine().unwrap().precompile_module(module).unwrap()).unwrap();
         assert!(matches!(cache.get(&digest), Ok(Compiled::Module(_))));
@@ -172,7 +246,7 @@ mod tests {
     fn loads_its_own_output_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let engine = host_engine(PoolOptions { instances: 2, max_memory: 1 << 20 }).unwrap();
-        let cache = ArtifactCache::open(dir.path(), [7; 32], &engine).unwrap();
+        let cache = ArtifactCache::open(dir.path(), [7; 32], &engine, u64::MAX).unwrap();
         let component = b"\0asm\x0d\0\x01\0";
         let digest = Digest::of(component);
         assert!(matches!(cache.get(&digest), Err(ArtifactError::Missing(_))));
@@ -181,15 +255,44 @@ mod tests {
         cache.put(&digest, &artifact).unwrap();
         cache.get(&digest).unwrap();
 
-        let path = dir.path().join(cache.name(&digest));
+        let path = dir.path().join(cache.name(digest));
         let mut bytes = fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&path, bytes).unwrap();
         assert!(matches!(cache.get(&digest), Err(ArtifactError::Missing(_))));
-        let other = ArtifactCache::open(dir.path(), [8; 32], &engine).unwrap();
+        let other = ArtifactCache::open(dir.path(), [8; 32], &engine, u64::MAX).unwrap();
         cache.put(&digest, &artifact).unwrap();
         assert!(matches!(other.get(&digest), Err(ArtifactError::Missing(_))));
         cache.forget(&digest).unwrap();
         assert!(matches!(cache.get(&digest), Err(ArtifactError::Missing(_))));
+    }
+
+    #[test]
+    fn a_start_deletes_what_others_made_and_what_is_too_much() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = host_engine(PoolOptions { instances: 2, max_memory: 1 << 20 }).unwrap();
+        let cache = ArtifactCache::open(dir.path(), [7; 32], &engine, u64::MAX).unwrap();
+        let artifact = compile_engine().unwrap().precompile_module(b"\0asm\x01\0\0\0").unwrap();
+        let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
+        cache.put(&old, &artifact).unwrap();
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+        let path = dir.path().join(cache.name(old));
+        File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+        cache.put(&new, &artifact).unwrap();
+        let foreign = format!("{old}-0123456789abcdef.cwasm");
+        for name in [foreign.as_str(), ".tmpABC", &cache.name(Digest::of(b"no tag"))] {
+            fs::write(dir.path().join(name), b"x").unwrap();
+        }
+        let files = || fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(files(), 7);
+        let cache = ArtifactCache::open(dir.path(), [7; 32], &engine, u64::MAX).unwrap();
+        assert_eq!(files(), 4);
+        cache.get(&old).unwrap();
+        let size = artifact.len() as u64;
+        let cache = ArtifactCache::open(dir.path(), [7; 32], &engine, size * 3 / 2).unwrap();
+        assert!(matches!(cache.get(&old), Err(ArtifactError::Missing(_))));
+        cache.get(&new).unwrap();
+        cache.retain(|digest| *digest != new).unwrap();
+        assert_eq!(files(), 0);
     }
 }

@@ -7,6 +7,7 @@
 //! with which the compile child closes descriptors that it was not meant to have (`compile/sandbox.rs`).
 
 mod artifact;
+mod artifact_room;
 mod capability;
 mod compile;
 mod engine;
@@ -17,11 +18,13 @@ mod invoke;
 mod kind;
 mod loader;
 mod logs;
+mod outline;
+mod shelf;
 mod stdio;
 
 pub use artifact::{ArtifactCache, ArtifactError};
 pub use capability::{Capabilities, Network, Outbound, OutboundError, OutboundOptions, ParseNetworkError};
-pub use compile::{CompileError, CompileOptions, Compiler, compile_main};
+pub use compile::{CompileError, CompileOptions, CompileStage, Compiler, compile_main};
 pub use engine::{EngineError, FUEL_SCHEDULE, PoolOptions, host_engine};
 pub use guests::GuestOptions;
 pub use invoke::{
@@ -29,5 +32,5 @@ pub use invoke::{
     WEBSOCKET,
 };
 pub use kind::Compiled;
-pub use loader::{Inspected, LoadError, Loaded, Loader};
+pub use loader::{Inspected, LoadError, Loaded, Loader, LoaderOptions};
 pub use logs::{LogHub, LogLevel, LogLine, LogStream};

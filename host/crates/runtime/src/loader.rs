@@ -1,30 +1,43 @@
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 use wasmeter_catalog::{BlobError, BlobKey, BlobKind, BlobStore};
 use wasmeter_types::Digest;
-use wasmtime::component::Linker;
+use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, ExternType, InstancePre, Module};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::artifact::{ArtifactCache, ArtifactError};
-use crate::compile::{CompileError, Compiler};
+use crate::compile::{CompileError, CompileStage, Compiler};
 use crate::guest::{self, Guest};
 use crate::guest_core::{self, CoreGuest};
 use crate::guests::Pace;
 use crate::kind::{Compiled, Kind};
+use crate::outline::{importer, outline};
+use crate::shelf::{Shelf, Slot};
 
-/// Components held in memory at one time; each takes about half a megabyte.
-const LOADED: usize = 1000;
+/// What is held in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct LoaderOptions {
+    /// Components at one time; a small one takes about half a megabyte, most of it pages of its artifact.
+    pub loaded: usize,
+    /// How long one stays that nobody calls.
+    pub idle: Duration,
+}
+
+impl Default for LoaderOptions {
+    fn default() -> Self {
+        Self { loaded: 1000, idle: Duration::from_secs(300) }
+    }
+}
 
 /// A function that is ready to be instantiated.
 pub struct Loaded {
     pub(crate) pre: Pre,
     pub(crate) pace: Pace,
-    used: AtomicU64,
 }
 
 /// Its imports are resolved.
@@ -50,6 +63,12 @@ pub enum LoadError {
     /// The upload is at fault; the text is for its author.
     #[error("{0}")]
     Refused(String),
+    /// The host compiles as much as it can; the text is for the author.
+    #[error("{0}")]
+    Busy(String),
+    /// The tenant's own uploads are in the way; the text is for the author.
+    #[error("{0}")]
+    Share(String),
     /// The blob is not there or damaged.
     #[error(transparent)]
     Blob(#[from] BlobError),
@@ -63,12 +82,12 @@ impl From<CompileError> for LoadError {
         match error {
             CompileError::Refused(_) => Self::Refused(format!("the component is not valid: {error}")),
             CompileError::TooMuch(_) => Self::Refused(error.to_string()),
+            CompileError::Busy(_) => Self::Busy(error.to_string()),
+            CompileError::Share(_) => Self::Share(error.to_string()),
             CompileError::Child(_) => Self::Broken(error.to_string()),
         }
     }
 }
-
-type Slot = Arc<OnceCell<Arc<Loaded>>>;
 
 /// Checks, compiles and keeps components. Cheap to clone.
 #[derive(Clone)]
@@ -81,10 +100,10 @@ struct Inner {
     linker: Linker<Guest>,
     core: wasmtime::Linker<CoreGuest>,
     compiler: Compiler,
-    artifacts: Arc<ArtifactCache>,
+    artifacts: ArtifactCache,
     blobs: Arc<dyn BlobStore>,
-    slots: Mutex<HashMap<Digest, Slot>>,
-    clock: AtomicU64,
+    shelf: Shelf,
+    idle: Duration,
 }
 
 const HANDLER: &str = "wasi:http/incoming-handler@0.2.";
@@ -99,6 +118,7 @@ impl Loader {
         compiler: Compiler,
         artifacts: ArtifactCache,
         blobs: Arc<dyn BlobStore>,
+        options: LoaderOptions,
     ) -> Result<Self, LoadError> {
         let broken = |e: wasmtime::Error| LoadError::Broken(format!("{e:#}"));
         let linker = guest::linker(engine).map_err(broken)?;
@@ -108,31 +128,46 @@ impl Loader {
             linker,
             core,
             compiler,
-            artifacts: Arc::new(artifacts),
+            artifacts,
             blobs,
-            slots: Mutex::default(),
-            clock: AtomicU64::new(0),
+            shelf: Shelf::new(options.loaded, options.idle),
+            idle: options.idle,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Checks an upload: compiles it in the confined child, keeps the artifact, and links it against what the host
-    /// provides. A refused upload leaves nothing behind.
+    /// Checks a tenant's upload: reads what it says of itself, compiles it in the confined child, keeps the artifact, and
+    /// links it against what the host provides. A refused upload leaves nothing behind.
     ///
     /// # Errors
-    /// `Refused` with a text for the author.
-    pub async fn inspect(&self, bytes: &[u8]) -> Result<Inspected, LoadError> {
-        check_kind(bytes)?;
-        let digest = Digest::of(bytes);
-        let component = match self.artifact(digest).await {
-            Ok(component) => component,
-            Err(_) => self.compile(digest, bytes).await?,
+    /// `Refused`, `Busy` or `Share` with a text for the author.
+    pub async fn inspect(
+        &self,
+        tenant: &str,
+        bytes: Bytes,
+        told: &(dyn Fn(CompileStage) + Send + Sync),
+    ) -> Result<Inspected, LoadError> {
+        check_kind(&bytes)?;
+        let upload = bytes.clone();
+        let (digest, there) = self
+            .blocking(move |inner| {
+                inner.precheck(&upload)?;
+                let digest = Digest::of(&upload);
+                Ok((digest, inner.artifacts.get(&digest).ok()))
+            })
+            .await?;
+        let component = match there {
+            Some(component) => component,
+            None => self.compile(tenant, digest, bytes, told).await?,
         };
-        let checked = self.inner.check(&component);
-        if checked.is_err() {
-            let _ = self.inner.artifacts.forget(&digest);
-        }
-        checked
+        self.blocking(move |inner| {
+            let checked = inner.check(&component);
+            if checked.is_err() {
+                let _ = inner.artifacts.forget(&digest);
+            }
+            checked
+        })
+        .await
     }
 
     /// The component of a revision: in memory, from its artifact, or compiled again from its blob.
@@ -140,81 +175,111 @@ impl Loader {
     /// # Errors
     /// The platform's; a deployed component was accepted once.
     pub async fn load(&self, owner: &str, digest: Digest) -> Result<Arc<Loaded>, LoadError> {
-        let slot = self.slot(digest);
-        let loaded = slot.get_or_try_init(|| self.make(owner, digest)).await?;
-        Ok(self.used(loaded))
+        let (slot, gone) = self.inner.shelf.place(digest);
+        if gone.is_some() {
+            spawn_blocking(move || drop(gone));
+        }
+        slot.get_or_try_init(|| self.make(owner, digest)).await.cloned()
     }
 
     /// The component of a revision if it is in memory.
     pub(crate) fn loaded(&self, digest: &Digest) -> Option<Arc<Loaded>> {
-        let slots = self.inner.slots.lock();
-        slots.get(digest).and_then(|slot| slot.get()).map(|loaded| self.used(loaded))
-    }
-
-    fn used(&self, loaded: &Arc<Loaded>) -> Arc<Loaded> {
-        loaded.used.store(self.inner.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
-        loaded.clone()
+        self.inner.shelf.get(digest)
     }
 
     /// Drops a component from memory and its artifact from disk.
     pub fn forget(&self, digest: &Digest) {
-        self.inner.slots.lock().remove(digest);
+        self.inner.shelf.remove(digest);
         if let Err(error) = self.inner.artifacts.forget(digest) {
             tracing::warn!(%digest, %error, "an artifact was not deleted; it can be deleted by hand");
         }
     }
 
-    fn slot(&self, digest: Digest) -> Slot {
-        let mut slots = self.inner.slots.lock();
-        if let Some(slot) = slots.get(&digest) {
-            return slot.clone();
-        }
-        if slots.len() >= LOADED {
-            // Those in use live on by their own references.
-            let last_used = |slot: &Slot| slot.get().map(|l| l.used.load(Ordering::Relaxed));
-            let oldest = slots.iter().filter_map(|(d, s)| Some((last_used(s)?, *d))).min();
-            if let Some((_, oldest)) = oldest {
-                slots.remove(&oldest);
+    /// Lets go of components that nobody calls, until it is stopped. Calls that run one keep it to their end.
+    pub async fn let_go(self, stop: CancellationToken) {
+        let pause = (self.inner.idle / 4).clamp(Duration::from_millis(100), Duration::from_secs(30));
+        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            let gone: Vec<Slot> = self.inner.shelf.take_idle();
+            metrics::gauge!("wasmeter_components_loaded").set(self.inner.shelf.len() as f64);
+            if !gone.is_empty() {
+                spawn_blocking(move || drop(gone));
             }
         }
-        slots.entry(digest).or_default().clone()
     }
 
     async fn make(&self, owner: &str, digest: Digest) -> Result<Arc<Loaded>, LoadError> {
-        let component = match self.artifact(digest).await {
-            Ok(component) => component,
-            Err(ArtifactError::Missing(_) | ArtifactError::Engine(_)) => {
-                let key = BlobKey { owner: owner.to_owned(), kind: BlobKind::Component, id: digest };
-                self.compile(digest, &self.inner.blobs.get(&key).await?).await?
-            }
-            Err(error) => return Err(LoadError::Broken(error.to_string())),
-        };
-        let broken = |e: wasmtime::Error| LoadError::Broken(format!("{e:#}"));
-        let pre = self.inner.pre(&component).map_err(broken)?;
-        Ok(Arc::new(Loaded { pre, pace: Pace::default(), used: AtomicU64::new(0) }))
+        let there = self.blocking(move |inner| match inner.artifacts.get(&digest) {
+            Ok(component) => inner.ready(&component).map(Some),
+            Err(ArtifactError::Missing(_) | ArtifactError::Engine(_)) => Ok(None),
+            Err(error) => Err(LoadError::Broken(error.to_string())),
+        });
+        if let Some(loaded) = there.await? {
+            return Ok(loaded);
+        }
+        let key = BlobKey { owner: owner.to_owned(), kind: BlobKind::Component, id: digest };
+        let bytes = self.inner.blobs.get(&key).await?;
+        let component = self.compile(owner, digest, bytes.into(), &|_| {}).await?;
+        self.inner.ready(&component)
     }
 
-    async fn artifact(&self, digest: Digest) -> Result<Compiled, ArtifactError> {
-        let artifacts = self.inner.artifacts.clone();
-        tokio::task::spawn_blocking(move || artifacts.get(&digest))
-            .await
-            .map_err(|e| ArtifactError::Engine(e.to_string()))?
+    async fn compile(
+        &self,
+        owner: &str,
+        digest: Digest,
+        bytes: Bytes,
+        told: &(dyn Fn(CompileStage) + Send + Sync),
+    ) -> Result<Compiled, LoadError> {
+        let artifact = self.inner.compiler.compile(owner, bytes, told).await?;
+        self.blocking(move |inner| {
+            let kept = inner.artifacts.put(&digest, &artifact).map_err(ArtifactError::from);
+            kept.and_then(|()| inner.artifacts.get(&digest)).map_err(|error| match error {
+                // It is whole: what the engine has against it is what the pool has no room for.
+                ArtifactError::Engine(reason) => {
+                    let _ = inner.artifacts.forget(&digest);
+                    LoadError::Refused(format!("the component asks for more than this host gives: {reason}"))
+                }
+                error => LoadError::Broken(error.to_string()),
+            })
+        })
+        .await
     }
 
-    async fn compile(&self, digest: Digest, bytes: &[u8]) -> Result<Compiled, LoadError> {
-        let artifact = self.inner.compiler.compile(bytes).await?;
-        let artifacts = self.inner.artifacts.clone();
-        let keep = move || {
-            artifacts.put(&digest, &artifact)?;
-            artifacts.get(&digest)
-        };
-        let kept: Result<Compiled, ArtifactError> =
-            tokio::task::spawn_blocking(keep).await.map_err(|e| LoadError::Broken(e.to_string()))?;
-        kept.map_err(|e| LoadError::Broken(e.to_string()))
+    /// Runs what reads files or takes long away from the threads of connections.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, LoadError> + Send + 'static,
+    ) -> Result<T, LoadError> {
+        let inner = self.inner.clone();
+        spawn_blocking(move || work(&inner)).await.map_err(|e| LoadError::Broken(e.to_string()))?
     }
 }
 
 impl Inner {
+    fn ready(&self, compiled: &Compiled) -> Result<Arc<Loaded>, LoadError> {
+        let pre = self.pre(compiled).map_err(|e| LoadError::Broken(format!("{e:#}")))?;
+        Ok(Arc::new(Loaded { pre, pace: Pace::default() }))
+    }
+
+    /// What can be refused without compiling it.
+    fn precheck(&self, wasm: &[u8]) -> Result<(), LoadError> {
+        let found = outline(wasm).map_err(LoadError::Refused)?;
+        match Kind::of(wasm) {
+            Some(Kind::Component) => {
+                has_handler(&found.exports)?;
+                self.provides(&found.instances)
+            }
+            _ if found.exports.iter().any(|e| e == "_start") => Ok(()),
+            _ => Err(LoadError::Refused(NO_START.to_owned())),
+        }
+    }
+
+    /// Whether each of these interfaces is there in a compatible version; what is in it, the linker checks later.
+    fn provides(&self, instances: &[String]) -> Result<(), LoadError> {
+        let linked = Component::new(&self.engine, importer(instances))
+            .and_then(|component| self.linker.instantiate_pre(&component));
+        linked.map(drop).map_err(|error| nobody_provides("component", &error))
+    }
+
     fn pre(&self, compiled: &Compiled) -> wasmtime::Result<Pre> {
         Ok(match compiled {
             Compiled::Component(c) => Pre::Component(ProxyPre::new(self.linker.instantiate_pre(c)?)?),
@@ -236,28 +301,32 @@ impl Inner {
                 (imports, module.exports().map(|e| e.name().to_owned()).collect())
             }
         };
-        let (kind, entry) = match compiled {
-            Compiled::Component(_) => ("component", exports.iter().any(|e| e.starts_with(HANDLER))),
-            Compiled::Module(module) => ("module", is_command(module)?),
+        let kind = match compiled {
+            Compiled::Component(_) => has_handler(&exports).map(|()| "component")?,
+            Compiled::Module(module) => is_command(module).map(|()| "module")?,
         };
-        if !entry {
-            return Err(LoadError::Refused(format!(
-                "the component exports {}; a function exports wasi:http/incoming-handler@0.2: start from `wasmeter new`",
-                shown(&exports)
-            )));
-        }
-        if let Err(error) = self.pre(compiled) {
-            return Err(LoadError::Refused(format!(
-                "the {kind} imports something that nobody provides here: {error:#}"
-            )));
-        }
+        self.pre(compiled).map_err(|error| nobody_provides(kind, &error))?;
         Ok(Inspected { imports, exports })
     }
 }
 
+fn nobody_provides(kind: &str, error: &wasmtime::Error) -> LoadError {
+    LoadError::Refused(format!("the {kind} imports something that nobody provides here: {error:#}"))
+}
+
+fn has_handler(exports: &[String]) -> Result<(), LoadError> {
+    if exports.iter().any(|e| e.starts_with(HANDLER)) {
+        return Ok(());
+    }
+    Err(LoadError::Refused(format!(
+        "the component exports {}; a function exports wasi:http/incoming-handler@0.2: start from `wasmeter new`",
+        shown(exports)
+    )))
+}
+
 /// A command has the function `_start`, which takes and gives nothing, and a memory that the host can see: without one,
 /// no call of WASI or wasi-nn can pass a pointer.
-fn is_command(module: &Module) -> Result<bool, LoadError> {
+fn is_command(module: &Module) -> Result<(), LoadError> {
     let refused = |reason: &str| Err(LoadError::Refused(reason.to_owned()));
     match module.get_export("_start") {
         Some(ExternType::Func(start)) if start.params().len() == 0 && start.results().len() == 0 => {}
@@ -267,7 +336,7 @@ fn is_command(module: &Module) -> Result<bool, LoadError> {
         None => return refused(NO_START),
     }
     match module.get_export("memory") {
-        Some(ExternType::Memory(_)) => Ok(true),
+        Some(ExternType::Memory(_)) => Ok(()),
         _ => refused("this core module does not export its memory: build it for wasm32-wasip1"),
     }
 }

@@ -1,8 +1,10 @@
 use axum::Json;
 use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use utoipa::{IntoParams, ToSchema};
 use wasmeter_admission::Scope;
 use wasmeter_catalog::{Deployed, Deployment};
@@ -10,8 +12,10 @@ use wasmeter_types::{
     AliasName, Digest, Error, ErrorKind, FunctionManifest, FunctionName, ModelName, TenantName,
 };
 
+use super::progress::{self, ProgressLine};
 use super::view::{self, PriceView, RevisionView};
 use crate::blobs;
+use crate::deps::DeployStage;
 use crate::error::{Answer, ErrorBody, Failure, refuse};
 use crate::extract::{Asked, Caller, Segments, name};
 use crate::secrets;
@@ -54,11 +58,16 @@ pub(crate) struct DeployForm {
 ///
 /// It is validated and compiled first; nothing is stored of what is refused. The alias, `live` unless another is
 /// named, moves to the revision. The same component and manifest give the same revision, with 200.
+///
+/// Uploads are compiled in turn, tenants in a round: 503 if too many wait, 429 if they are the tenant's own. With
+/// `Accept: application/x-ndjson` what is not refused before that is answered 200 with lines, as they come: the place in
+/// the queue, the seconds of compiling, and at last what the answer would have been. A client that leaves cancels.
 #[utoipa::path(put, path = "/api/v1/tenants/{tenant}/functions/{function}", tag = "functions",
     params(("tenant" = String, Path, description = "tenant"), ("function" = String, Path, description = "function"),
         DeployQuery),
     request_body(content((DeployForm = "multipart/form-data"), (Vec<u8> = "application/wasm"))),
-    responses((status = 201, body = DeployAnswer), (status = 200, body = DeployAnswer),
+    responses((status = 201, body = DeployAnswer),
+        (status = 200, content((DeployAnswer = "application/json"), (ProgressLine = "application/x-ndjson"))),
         (status = "default", body = ErrorBody)))]
 pub(crate) async fn deploy(
     State(shared): State<Shared>,
@@ -66,42 +75,51 @@ pub(crate) async fn deploy(
     Segments((tenant, function)): Segments<(String, String)>,
     Asked(query): Asked<DeployQuery>,
     request: Request,
-) -> Answer<(StatusCode, Json<DeployAnswer>)> {
+) -> Answer<Response> {
     let tenant = caller.tenant(&tenant, Scope::Deploy)?;
     let function: FunctionName = name(&function)?;
     let alias = query.alias.as_deref().map_or_else(|| Ok(AliasName::live()), name)?;
     if !shared.deps.catalog.snapshot().tenants.contains_key(&tenant) {
         return Err(Failure(Error::not_found()));
     }
+    let watched = progress::wanted(request.headers());
     let upload = Upload::new(request, MAX_COMPONENT)?;
-    let permit = shared.component_upload()?;
+    let taken = shared.component_upload(&tenant, upload.size())?;
     let (component, manifest) = read(upload, &function).await?;
     check_models(&shared, &tenant, &manifest)?;
     secrets::check(&shared, &tenant, &manifest)?;
-    // A client that leaves while its component compiles has cancelled: nothing is stored yet.
-    let checked = shared.deps.deployer.check(&tenant, component.clone()).await?;
-    let deployment = Deployment {
-        tenant: tenant.clone(),
-        digest: Digest::of(&component),
-        size: component.len() as u64,
-        manifest,
-        imports: checked.imports,
-        exports: checked.exports,
-        alias,
-    };
-    to_the_end(async move {
-        let Deployed { revision, created } = store(&shared, deployment, component).await?;
-        drop(permit);
-        tracing::info!(
-            subject = caller.0.subject, %tenant, %function, revision = revision.id, created, "deployed"
-        );
-        let answer = DeployAnswer {
-            revision: view::revision(&shared, &tenant, &function, &revision),
-            price_preview: shared.deps.ledger.prices().map(view::prices),
+    let (told, stage) = watch::channel(DeployStage::Checking);
+    let work = Box::pin(async move {
+        // A client that leaves while its component compiles has cancelled: nothing is stored yet.
+        let checked = shared.deps.deployer.check(&tenant, component.clone(), &told).await?;
+        let deployment = Deployment {
+            tenant: tenant.clone(),
+            digest: Digest::of(&component),
+            size: component.len() as u64,
+            manifest,
+            imports: checked.imports,
+            exports: checked.exports,
+            alias,
         };
-        Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, Json(answer)))
-    })
-    .await
+        let stored = to_the_end(async move {
+            let Deployed { revision, created } = store(&shared, deployment, component).await?;
+            drop(taken);
+            tracing::info!(
+                subject = caller.0.subject, %tenant, %function, revision = revision.id, created, "deployed"
+            );
+            let answer = DeployAnswer {
+                revision: view::revision(&shared, &tenant, &function, &revision),
+                price_preview: shared.deps.ledger.prices().map(view::prices),
+            };
+            Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, answer))
+        });
+        stored.await
+    });
+    if watched {
+        return Ok(progress::answer(work, stage));
+    }
+    let (status, answer) = work.await?;
+    Ok((status, Json(answer)).into_response())
 }
 
 /// The component and the manifest, which names the function of the path.

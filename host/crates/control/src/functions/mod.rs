@@ -4,6 +4,7 @@ mod deploy;
 #[cfg(test)]
 mod fuzz;
 pub(crate) mod list;
+mod progress;
 mod view;
 
 use utoipa_axum::router::OpenApiRouter;

@@ -157,3 +157,33 @@ async fn logs_are_ndjson_and_go_on() {
     assert!(next().await.contains("line 3"));
     assert_eq!(host.get(&dev, &format!("{F}/logs?follow=maybe")).await.code(), "malformed");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_tells_how_far_it_is() {
+    let host = Host::new().await;
+    let watched = |body: &'static [u8]| {
+        let request = request(&host.dev(), Method::PUT, F).header("content-type", "application/wasm");
+        let request = request.header("accept", "application/x-ndjson").body(Body::from(body)).unwrap();
+        host.send(request)
+    };
+    let answer = watched(b"slow").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.headers["content-type"], "application/x-ndjson");
+    let lines: Vec<serde_json::Value> =
+        answer.body.split_inclusive(|b| *b == b'\n').map(|l| serde_json::from_slice(l).unwrap()).collect();
+    let states: Vec<_> = lines.iter().map(|l| l["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["queued", "queued", "queued", "compiling", "compiling", "done"]);
+    assert_eq!((&lines[0]["place"], &lines[4]["seconds"]), (&2.into(), &1.into()));
+    let done = &lines[5];
+    assert_eq!((&done["status"], &done["revision"]["size"]), (&201.into(), &4.into()));
+    assert!(done["revision"]["price_preview"]["currency"].is_string());
+
+    let refused = watched(b"bad").await;
+    assert_eq!(refused.status, StatusCode::OK, "it was too late for a status");
+    let line: serde_json::Value = serde_json::from_slice(&refused.body).unwrap();
+    assert_eq!((&line["state"], &line["status"]), (&"failed".into(), &422.into()));
+    assert_eq!((&line["error"]["code"], &line["error"]["retry"]), (&"invalid".into(), &false.into()));
+    // What is wrong before that has a status.
+    let early = request(&host.dev(), Method::PUT, F).header("accept", "application/x-ndjson");
+    assert_eq!(host.send(early.body(Body::empty()).unwrap()).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+}

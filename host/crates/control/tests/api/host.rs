@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tower::ServiceExt as _;
 use wasmeter_admission::{Grant, TokenKeys};
 use wasmeter_catalog::{
@@ -16,8 +16,8 @@ use wasmeter_catalog::{
     SecretError, SecretStore, SecretValue,
 };
 use wasmeter_control::{
-    Bench, BenchReport, Candidate, Checked, Deployer, Deps, Ledger, LogLine, LogStream, Logs, ModelStatus,
-    Models, Signature,
+    Bench, BenchReport, Candidate, Checked, DeployStage, Deployer, Deps, Ledger, LogLine, LogStream, Logs,
+    ModelStatus, Models, Signature,
 };
 use wasmeter_types::{Error, ErrorKind, FunctionName, ModelName, SecretName, TenantName};
 use wasmeter_usage::wire::{Call, Reply};
@@ -216,7 +216,18 @@ pub(crate) struct Seen {
 
 #[async_trait]
 impl Deployer for Seen {
-    async fn check(&self, _: &TenantName, component: Bytes) -> Result<Checked, Error> {
+    async fn check(
+        &self,
+        _: &TenantName,
+        component: Bytes,
+        told: &watch::Sender<DeployStage>,
+    ) -> Result<Checked, Error> {
+        if component.starts_with(b"slow") {
+            told.send_replace(DeployStage::Queued { place: 2 });
+            tokio::time::sleep(Duration::from_millis(2500)).await;
+            told.send_replace(DeployStage::Compiling);
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+        }
         if component.starts_with(b"bad") {
             return Err(Error::new(ErrorKind::Invalid, "not a component"));
         }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use wasmeter_nn::NnCtx;
-use wasmeter_types::{Error, Limits, unix_ns};
+use wasmeter_types::{Error, ErrorKind, Limits, unix_ns};
 use wasmeter_usage::{ModelUse, Outcome, RECORD_VERSION, UsageRecord};
 use wasmtime::Store;
 use wasmtime_wasi::WasiCtxBuilder;
@@ -27,7 +27,7 @@ use crate::capability::{Caller, KeyValueUsed, Used};
 use crate::engine::FUEL_SCHEDULE;
 use crate::guest::{Guest, Metered};
 use crate::guests::Fate;
-use crate::loader::{Loaded, Pre};
+use crate::loader::{LoadError, Loaded, Pre};
 use crate::logs::LogStream;
 use crate::stdio::{GuestOutput, LogBudget};
 
@@ -79,6 +79,10 @@ pub(super) async fn run(
         None => host.loader.load(tenant.as_str(), revision.digest).await,
     };
     let mut ended = match loaded {
+        // Its artifact had gone, and it waits behind uploads to be compiled again.
+        Err(LoadError::Busy(reason) | LoadError::Share(reason)) => {
+            Ended { error: Some(Error::new(ErrorKind::Overloaded, reason)), ..Ended::default() }
+        }
         Err(error) => {
             tracing::error!(invocation = %id, %error, "a deployed component cannot be loaded");
             Ended { error: Some(Error::internal()), ..Ended::default() }

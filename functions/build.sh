@@ -1,6 +1,7 @@
 #!/bin/bash
 # Builds functions to Wasm: target/components/<name>.wasm beside this file.
 # usage: build.sh [name…]      a name is a folder here or in _fixtures/; without names, all of them
+# A folder with Cargo.toml is Rust; with function.js JavaScript, with function.py Python (guest-sdk/).
 # WASMETER_CACHE (default ~/.cache/wasmeter) holds the build folder and the models' tables.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -17,19 +18,40 @@ fi
 
 names=("$@")
 if [ ${#names[@]} -eq 0 ]; then
-  for manifest in "$here"/*/Cargo.toml "$here"/_fixtures/*/Cargo.toml; do
-    [ ! -f "$manifest" ] || names+=("$(basename "$(dirname "$manifest")")")
+  for source in "$here"/*/{Cargo.toml,function.js,function.py} "$here"/_fixtures/*/Cargo.toml; do
+    [ ! -f "$source" ] || names+=("$(basename "$(dirname "$source")")")
   done
 fi
 components=()
 commands=()
 declare -A built
 out=$WASMETER_CACHE/target-wasm
+
+# script NAME DIR SOURCE SDK: a function that is no Rust; made anew only if what goes into it has changed
+script() {
+  local key
+  key=$(cd "$here/.." && find "${2#"$here/../"}" "guest-sdk/$4" wit deploy/pins.env -type f ! -path '*/node_modules/*' \
+    ! -path '*/__pycache__/*' ! -name README.md ! -name wasmeter.toml -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-32)
+  built[$1]=$out/script/$1-$key.wasm
+  [ ! -f "${built[$1]}" ] || return 0
+  echo "building $1 ($3)" >&2
+  mkdir -p "$out/script"
+  "$here/../guest-sdk/$4/build.sh" "$2/$3" "${built[$1]}"
+  # Other checkouts may be at other versions, but not for ever.
+  find "$out/script" -name "$1-*.wasm" ! -name "*-$key.wasm" -mtime +7 -delete
+}
+
 for name in "${names[@]}"; do
   if [ -f "$here/$name/Cargo.toml" ]; then
     dir=$here/$name
   elif [ -f "$here/_fixtures/$name/Cargo.toml" ]; then
     dir=$here/_fixtures/$name
+  elif [ -f "$here/$name/function.js" ]; then
+    script "$name" "$here/../functions/$name" function.js js
+    continue
+  elif [ -f "$here/$name/function.py" ]; then
+    script "$name" "$here/../functions/$name" function.py python
+    continue
   else
     echo "build.sh: no function '$name' in $here or its _fixtures; give the name of a folder" >&2
     exit 2

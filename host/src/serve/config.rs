@@ -7,6 +7,7 @@ use serde::Deserialize;
 use wasmeter_device::WorkerOptions;
 use wasmeter_ingress::{Domain, Tls};
 use wasmeter_metering::Durability;
+use wasmeter_nn::TenantLimits;
 use wasmeter_runtime::GuestOptions;
 use wasmeter_types::{ByteSize, WallTime};
 
@@ -118,6 +119,23 @@ pub(crate) struct Admission {
     pub(crate) in_flight: usize,
     /// The part of them that one tenant may hold.
     pub(crate) tenant_percent: usize,
+    /// wasi:nn graphs that the invocations of one tenant may hold together.
+    pub(crate) tenant_graphs: usize,
+    /// wasi:nn execution contexts likewise.
+    pub(crate) tenant_contexts: usize,
+    /// Bytes of wasi:nn tensors likewise.
+    pub(crate) tenant_tensors: ByteSize,
+}
+
+impl Admission {
+    /// What of wasi:nn the invocations of one tenant may hold together.
+    pub(crate) fn nn(&self) -> TenantLimits {
+        TenantLimits {
+            graphs: self.tenant_graphs,
+            contexts: self.tenant_contexts,
+            tensor_bytes: usize::try_from(self.tenant_tensors.0).unwrap_or(usize::MAX),
+        }
+    }
 }
 
 /// `[engines]`.
@@ -281,7 +299,14 @@ impl Default for Server {
 
 impl Default for Admission {
     fn default() -> Self {
-        Self { in_flight: 1024, tenant_percent: 75 }
+        let nn = TenantLimits::default();
+        Self {
+            in_flight: 1024,
+            tenant_percent: 75,
+            tenant_graphs: nn.graphs,
+            tenant_contexts: nn.contexts,
+            tenant_tensors: ByteSize(nn.tensor_bytes as u64),
+        }
     }
 }
 
@@ -338,6 +363,11 @@ impl Config {
         ensure!(
             (1..=100).contains(&self.admission.tenant_percent),
             "admission.tenant-percent must be 1 to 100"
+        );
+        let nn = self.admission.nn();
+        ensure!(
+            nn.graphs > 0 && nn.contexts > 0 && nn.tensor_bytes > 0,
+            "admission.tenant-graphs, tenant-contexts and tenant-tensors must be above 0"
         );
         ensure!(
             (1..=1_000_000).contains(&self.server.connections),

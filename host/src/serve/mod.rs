@@ -165,7 +165,11 @@ async fn serve(
         Arc::new(adapters::SpoolRecorder { spool: spool.clone(), billing: billing.clone() }),
         Capabilities { outbound, secrets: secrets.clone(), keyvalue: Arc::new(keyvalue.clone()) },
         logs.clone(),
-        InvokerOptions { guests: config.server.guests(), ..InvokerOptions::default() },
+        InvokerOptions {
+            guests: config.server.guests(),
+            nn: config.admission.nn(),
+            ..InvokerOptions::default()
+        },
     )
     .context("guest threads")?;
 

@@ -8,6 +8,7 @@ use crate::bindings::errors::ErrorCode;
 use crate::bindings::graph::{ExecutionTarget, GraphEncoding};
 use crate::ctx::NnCtx;
 use crate::errors::NnError;
+use crate::quota::Of;
 
 /// What counts against a limit while it lives.
 #[derive(Clone, Copy)]
@@ -15,6 +16,17 @@ pub(crate) enum Count {
     Graph,
     Context,
     Flight,
+}
+
+impl Count {
+    /// What it is in the tenant's account; computes under way are bounded by the device's queue there.
+    fn of(self) -> Option<Of> {
+        match self {
+            Self::Graph => Some(Of::Graphs),
+            Self::Context => Some(Of::Contexts),
+            Self::Flight => None,
+        }
+    }
 }
 
 impl NnCtx {
@@ -93,10 +105,24 @@ impl NnCtx {
             return Err(NnError::new(ErrorCode::TooLarge, message));
         }
         *used += 1;
+        if let Some(of) = count.of()
+            && let Err(limit) = self.share().take(of, 1)
+        {
+            self.uncount(count);
+            let message = format!("the tenant's invocations hold at most {limit} {what} at one time");
+            return Err(NnError::new(ErrorCode::TooLarge, message));
+        }
         Ok(())
     }
 
     pub(crate) fn give(&mut self, count: Count) {
+        self.uncount(count);
+        if let Some(of) = count.of() {
+            self.share().give(of, 1);
+        }
+    }
+
+    fn uncount(&mut self, count: Count) {
         let used = match count {
             Count::Graph => &mut self.graphs,
             Count::Context => &mut self.contexts,
@@ -115,12 +141,18 @@ impl NnCtx {
                 format!("tensors of {total} bytes live at one time, at most {limit} are allowed"),
             ));
         }
+        if let Err(limit) = self.share().take(Of::TensorBytes, bytes) {
+            let message =
+                format!("the tenant's invocations hold at most {limit} bytes of tensors at one time");
+            return Err(NnError::new(ErrorCode::TooLarge, message));
+        }
         self.tensor_bytes = total;
         Ok(())
     }
 
     pub(crate) fn release(&mut self, bytes: usize) {
         self.tensor_bytes = self.tensor_bytes.saturating_sub(bytes);
+        self.share().give(Of::TensorBytes, bytes);
     }
 
     /// Counts a compute and makes the request for it.

@@ -10,6 +10,7 @@ use crate::bindings::{errors, graph, inference, tensor};
 use crate::bindings_inflight as inflight;
 use crate::errors::NnError;
 use crate::inflight::Flight;
+use crate::quota::{Quotas, Share};
 use crate::witx::CoreState;
 
 /// Finds the model version behind a name. Called once a `load-by-name`; must not do I/O.
@@ -57,6 +58,9 @@ pub struct NnCtx {
     pub(crate) tenant: String,
     pub(crate) deadline: Instant,
     pub(crate) limits: NnLimits,
+    quotas: Arc<Quotas>,
+    /// From the first thing that it holds on.
+    share: Option<Share>,
     pub(crate) graphs: usize,
     pub(crate) contexts: usize,
     pub(crate) flying: usize,
@@ -89,6 +93,7 @@ impl NnCtx {
         tenant: String,
         deadline: Instant,
         limits: NnLimits,
+        quotas: Arc<Quotas>,
     ) -> Self {
         Self {
             models,
@@ -97,6 +102,8 @@ impl NnCtx {
             tenant,
             deadline,
             limits,
+            quotas,
+            share: None,
             graphs: 0,
             contexts: 0,
             flying: 0,
@@ -108,6 +115,11 @@ impl NnCtx {
             flights: Vec::new(),
             core: CoreState::default(),
         }
+    }
+
+    /// Its part of the tenant's account.
+    pub(crate) fn share(&mut self) -> &mut Share {
+        self.share.get_or_insert_with(|| self.quotas.share(&self.tenant))
     }
 
     /// Gives up the computes that are still under way, which fixes their charges: for the end of the invocation.

@@ -15,6 +15,7 @@ mod graph;
 mod inference;
 mod inflight;
 mod older;
+mod quota;
 mod steps;
 mod tensor;
 mod witx;
@@ -23,3 +24,4 @@ mod witx;
 mod tests;
 
 pub use ctx::{Fault, NnCtx, NnCtxView, NnLimits, NnView, Resolver, add_core_to_linker, add_to_linker};
+pub use quota::{Quotas, TenantLimits};

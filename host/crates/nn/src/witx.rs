@@ -1,5 +1,6 @@
 //! `wasi_ephemeral_nn`: wasi:nn for core modules. A guest speaks in handles, indices and pointers; wiggle checks every
-//! pointer against the guest's memory, and sizes are checked against the limits before anything is copied.
+//! pointer against the guest's memory, and sizes are checked against the limits before anything is copied. The specification's
+//! `missing_memory` is a trap here, as in wasmtime: the glue finds no `memory` before any of this runs.
 
 use wasmeter_inference::{DType, ModelKey, Tensor};
 use wiggle::{GuestError, GuestMemory, GuestPtr};

@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ByteSize, FunctionName, HttpSection, IdempotencySection, KeyValueSection, ModelName, SecretsSection,
+    ByteSize, FunctionName, HttpSection, IdempotencySection, KeyValueSection, ModelsSection, SecretsSection,
     WallTime, WebsocketSection,
 };
 
@@ -20,7 +20,7 @@ pub struct FunctionManifest {
     /// Limits of one invocation.
     #[serde(default)]
     pub limits: Limits,
-    /// Models it may load.
+    /// Models it may load, and how much of wasi:nn it may hold.
     #[serde(default)]
     pub models: ModelsSection,
     /// Outbound HTTP.
@@ -97,14 +97,6 @@ impl Default for Limits {
             concurrency: 64,
         }
     }
-}
-
-/// `[models]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModelsSection {
-    /// Models that `load-by-name` may name.
-    pub allow: Vec<ModelName>,
 }
 
 /// A manifest that cannot be accepted.
@@ -193,6 +185,7 @@ impl FunctionManifest {
         }
         self.secrets.check()?;
         self.keyvalue.check()?;
+        self.models.check()?;
         self.http.check()
     }
 
@@ -239,6 +232,7 @@ mod tests {
         assert!(error("[function]\nname = \"../a\"").contains("../a"));
         assert!(error("[function]\nname = \"a\"\n[limits]\nmemory = \"2GiB\"").contains("limits.memory"));
         assert!(error("[function]\nname = \"a\"\n[limits]\nfuel = 0").contains("limits.fuel"));
+        assert!(error("[function]\nname = \"a\"\n[models]\ntensors = \"2GiB\"").contains("models.tensors"));
         assert!(error("[function]\nname = \"a\"\n[idempotency]\nkeep-answers = \"25h\"").contains("24h"));
         let wide = "x".repeat(64 << 10);
         let config = format!("[function]\nname = \"a\"\n[config]\nkey = \"{wide}\"");

@@ -17,7 +17,7 @@ use wasmtime::component::{Resource, ResourceTable};
 
 use crate::bindings::errors::ErrorCode;
 use crate::errors::NnError;
-use crate::{NnCtx, NnCtxView, NnLimits, Resolver};
+use crate::{NnCtx, NnCtxView, NnLimits, Quotas, Resolver};
 
 /// Busy time of each run.
 pub(super) const BUSY: u64 = 1_000;
@@ -118,6 +118,11 @@ impl Bench {
     }
 
     pub(super) async fn with(limits: NnLimits, queue: usize) -> Self {
+        Self::sharing(limits, queue, Arc::default()).await
+    }
+
+    /// One whose tenant's account is this.
+    pub(super) async fn sharing(limits: NnLimits, queue: usize, quotas: Arc<Quotas>) -> Self {
         let script = Arc::new(Script::default());
         let backend = Box::new(Scripted(script.clone()));
         let devices = vec![DeviceOptions { name: "cpu:0".into(), backend }];
@@ -130,7 +135,7 @@ impl Bench {
         handle.load(spec("m")).await.unwrap();
         let allow = ["m", "gone", "unloaded"].iter().map(|n| n.parse().unwrap()).collect();
         let deadline = Instant::now() + Duration::from_secs(30);
-        let ctx = NnCtx::new(handle, Arc::new(Names), allow, "dev".into(), deadline, limits);
+        let ctx = NnCtx::new(handle, Arc::new(Names), allow, "dev".into(), deadline, limits, quotas);
         Self { ctx, table: ResourceTable::new(), script, stop: Some(stop) }
     }
 

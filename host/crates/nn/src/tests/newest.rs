@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -5,13 +6,13 @@ use wasmeter_inference::BackendError;
 use wasmtime::component::Resource;
 
 use super::bench::{BUSY, Bench, Step, engine_error};
-use crate::NnLimits;
 use crate::bindings::errors::{ErrorCode, HostError};
 use crate::bindings::graph::{ExecutionTarget, GraphEncoding, Host as _, HostGraph};
 use crate::bindings::inference::HostGraphExecutionContext;
 use crate::bindings::tensor::{HostTensor, TensorType};
 use crate::inference::ExecutionContext;
 use crate::tensor::GuestTensor;
+use crate::{NnLimits, Quotas, TenantLimits};
 
 type Outputs = Vec<(String, Resource<GuestTensor>)>;
 
@@ -190,4 +191,31 @@ async fn limits_hold() {
     // What is given back can be had again.
     HostGraph::drop(&mut bench.view(), first).await.unwrap();
     bench.view().load_by_name("m".into()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_tenant_s_invocations_share_one_account() {
+    let limits = TenantLimits { graphs: 1, contexts: 1, tensor_bytes: 40 };
+    let quotas = Arc::new(Quotas::new(limits));
+    let bench = || Bench::sharing(NnLimits::default(), 1024, quotas.clone());
+    let (mut one, mut two) = (bench().await, bench().await);
+    let _graph = one.view().load_by_name("m".into()).await.unwrap().unwrap();
+    let answer = two.view().load_by_name("m".into()).await.unwrap();
+    let (code, message) = two.error(answer.unwrap_err());
+    assert_eq!(code, ErrorCode::TooLarge);
+    assert_eq!(message, "the tenant's invocations hold at most 1 graphs at one time");
+    // What was refused counts nowhere.
+    two.assert_empty();
+    let tensor = one.tensor(&[0.; 4]).await;
+    let view = &mut two.view();
+    assert!(HostTensor::new(view, vec![1, 32], TensorType::U8, vec![0; 32]).await.is_err());
+    HostTensor::drop(&mut one.view(), tensor).await.unwrap();
+    let kept = two.tensor(&[0.; 4]).await;
+
+    // An invocation's end gives back what it still held.
+    drop(one);
+    let graph = two.view().load_by_name("m".into()).await.unwrap().unwrap();
+    HostGraph::drop(&mut two.view(), graph).await.unwrap();
+    HostTensor::drop(&mut two.view(), kept).await.unwrap();
+    two.assert_empty();
 }

@@ -28,8 +28,8 @@ use tokio_util::task::TaskTracker;
 use wasmeter_admission::{Depth, Permit};
 use wasmeter_catalog::Revision;
 use wasmeter_inference::Handle;
-use wasmeter_nn::{NnLimits, Resolver};
-use wasmeter_types::{Error, InvocationId, ModelName, TenantName};
+use wasmeter_nn::{NnLimits, Quotas, Resolver, TenantLimits};
+use wasmeter_types::{Error, InvocationId, ModelName, ModelsSection, TenantName};
 use wasmeter_usage::{PriceSheet, UsageRecord};
 
 pub use body::{BodyError, ReplyBody};
@@ -72,8 +72,8 @@ pub struct InvokerOptions {
     pub hold_bytes: usize,
     /// Time after the first body byte after which the head is sent without them.
     pub hold_time: Duration,
-    /// wasi:nn limits.
-    pub nn: NnLimits,
+    /// What of wasi:nn all invocations of one tenant may hold together.
+    pub nn: TenantLimits,
 }
 
 impl Default for InvokerOptions {
@@ -83,7 +83,7 @@ impl Default for InvokerOptions {
             guests: GuestOptions::default(),
             hold_bytes: 64 << 10,
             hold_time: Duration::from_millis(50),
-            nn: NnLimits::default(),
+            nn: TenantLimits::default(),
         }
     }
 }
@@ -128,6 +128,7 @@ pub(crate) struct Inner {
     resolver: Arc<dyn Resolver>,
     recorder: Arc<dyn Recorder>,
     capabilities: Arc<Capabilities>,
+    quotas: Arc<Quotas>,
     logs: LogHub,
     options: InvokerOptions,
     guests: Guests,
@@ -155,12 +156,14 @@ impl Invoker {
     ) -> io::Result<Self> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let guests = Guests::start(options.guests)?;
+        let quotas = Arc::new(Quotas::new(options.nn));
         let inner = Inner {
             loader,
             models,
             resolver,
             recorder,
             capabilities: Arc::new(capabilities),
+            quotas,
             logs,
             options,
             guests,
@@ -244,4 +247,16 @@ impl Invoker {
 /// The names that a revision may load, in the form that each of its invocations shares.
 fn allow_list(revision: &Revision) -> Arc<[ModelName]> {
     revision.manifest.models.allow.as_slice().into()
+}
+
+/// What one invocation may hold of wasi:nn.
+fn nn_limits(models: &ModelsSection) -> NnLimits {
+    let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    NnLimits {
+        graphs: size(models.graphs),
+        contexts: size(models.contexts),
+        tensor_bytes: usize::try_from(models.tensors.0).unwrap_or(usize::MAX),
+        computes: models.computes,
+        in_flight: size(models.in_flight),
+    }
 }

@@ -22,7 +22,7 @@ use super::command::Start;
 use super::figures::{Figures, Timing};
 use super::guest_body::GuestBody;
 use super::verdict::{End, Stop, Verdict};
-use super::{Inner, Invocation, allow_list};
+use super::{Inner, Invocation, allow_list, nn_limits};
 use crate::capability::{Caller, KeyValueUsed, Used};
 use crate::engine::FUEL_SCHEDULE;
 use crate::guest::{Guest, Metered};
@@ -101,7 +101,8 @@ pub(super) async fn run(
                 allow_list(&revision),
                 tenant.to_string(),
                 deadline,
-                host.options.nn,
+                nn_limits(&revision.manifest.models),
+                host.quotas.clone(),
             );
             let run = Run { host: &host, limits, deadline, cancel: &cancel };
             let mut books = Books { carrier: &mut carrier, timing: &mut timing, spent: &mut spent };

@@ -13,7 +13,7 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use super::body::{BodyError, Chunk, ReplyBody};
 use super::figures::Figures;
 use super::run::Answer;
-use super::verdict::Stop;
+use super::verdict::{Stop, is_final};
 use super::{Inner, WEBSOCKET};
 
 /// Chunks between the invocation and the connection.
@@ -94,7 +94,8 @@ impl Carrier {
     pub(super) fn head(&mut self, response: Response<HyperOutgoingBody>) {
         let (parts, body) = response.into_parts();
         let none = parts.status == StatusCode::NO_CONTENT || parts.status == StatusCode::NOT_MODIFIED;
-        self.bodiless |= none;
+        // A status that is no answer must never be sent, so its head is not sent before the end either.
+        self.bodiless |= none || !is_final(parts.status);
         self.status = Some(parts.status);
         let kind = parts.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
         let socket = kind == WEBSOCKET;

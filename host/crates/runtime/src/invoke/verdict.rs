@@ -36,6 +36,11 @@ pub(super) struct End<'a> {
     pub(super) limits: &'a wasmeter_types::Limits,
 }
 
+/// Whether a status ends a request (RFC 9110, section 15): 101 would hand the connection over, and beyond 599 there is none.
+pub(super) fn is_final(status: StatusCode) -> bool {
+    (200..600).contains(&status.as_u16())
+}
+
 impl Verdict {
     fn failed(outcome: Outcome, kind: ErrorKind, message: impl Into<String>) -> Self {
         let error = Error::new(kind, message);
@@ -92,7 +97,14 @@ impl Verdict {
                 ErrorKind::GuestFailed,
                 "the function ended without an answer: it must set the response outparam",
             ),
-            (None, _) => Self { outcome: Outcome::Ok, error: None, note: None },
+            (None, _) => match end.status.filter(|s| !is_final(*s)) {
+                Some(status) => Self::failed(
+                    Outcome::Trap,
+                    ErrorKind::GuestFailed,
+                    format!("the function answered with status {}: set one of 200 to 599", status.as_u16()),
+                ),
+                None => Self { outcome: Outcome::Ok, error: None, note: None },
+            },
         }
     }
 

@@ -21,7 +21,7 @@ pub use idempotency::IdempotencySection;
 pub use manifest::{BuildSection, FunctionManifest, FunctionSection, Limits, ManifestError};
 pub use manifest_http::{HttpLimits, HttpSection};
 pub use manifest_keyvalue::{KeyValueLimits, KeyValueSection};
-pub use manifest_models::ModelsSection;
+pub use manifest_models::{ModelsLimits, ModelsSection};
 pub use manifest_secrets::SecretsSection;
 pub use model_card::{BatchingSection, CardSection, ModelCard, ModelSection, PadSection};
 pub use name::{

@@ -4,38 +4,57 @@ use crate::manifest::ManifestError;
 use crate::{ByteSize, ModelName};
 
 /// `[models]`: what a function may use of wasi:nn. The counts are of one invocation; the host bounds what all
-/// invocations of a tenant hold together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// invocations of a tenant hold together. What is not written here is not part of the manifest's content, as in `[http]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct ModelsSection {
     /// Models that `load-by-name` may name.
     pub allow: Vec<ModelName>,
+    /// Graphs at one time; 64 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub graphs: Option<u32>,
+    /// Execution contexts at one time; 64 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contexts: Option<u32>,
+    /// Tensors that live at one time, their dimensions too; 128 MiB if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tensors: Option<ByteSize>,
+    /// Computes; 10,000 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub computes: Option<u32>,
+    /// Computes under way at one time, beside one that the guest waits for; 32 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u32>,
+}
+
+/// What `[models]` limits, with the defaults in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelsLimits {
     /// Graphs at one time.
     pub graphs: u32,
     /// Execution contexts at one time.
     pub contexts: u32,
-    /// Tensors that live at one time, their dimensions too.
-    pub tensors: ByteSize,
+    /// Bytes of tensors that live.
+    pub tensors: u64,
     /// Computes.
     pub computes: u32,
-    /// Computes under way at one time, beside one that the guest waits for.
+    /// Computes under way at one time.
     pub in_flight: u32,
 }
 
-impl Default for ModelsSection {
-    fn default() -> Self {
-        Self {
-            allow: Vec::new(),
-            graphs: 64,
-            contexts: 64,
-            tensors: ByteSize(128 << 20),
-            computes: 10_000,
-            in_flight: 32,
+impl ModelsSection {
+    /// The limits, with the defaults where the manifest says nothing.
+    #[must_use]
+    pub fn limits(&self) -> ModelsLimits {
+        ModelsLimits {
+            graphs: self.graphs.unwrap_or(64),
+            contexts: self.contexts.unwrap_or(64),
+            tensors: self.tensors.map_or(128 << 20, |tensors| tensors.0),
+            computes: self.computes.unwrap_or(10_000),
+            in_flight: self.in_flight.unwrap_or(32),
         }
     }
-}
 
-impl ModelsSection {
     pub(crate) fn check(&self) -> Result<(), ManifestError> {
         if self.allow.len() > 100 {
             return Err(ManifestError::new("models.allow has more than 100 entries"));
@@ -46,10 +65,11 @@ impl ModelsSection {
             }
             Ok(())
         };
-        range("graphs", self.graphs.into(), 1024)?;
-        range("contexts", self.contexts.into(), 1024)?;
-        range("tensors (bytes)", self.tensors.0, 1 << 30)?;
-        range("computes", self.computes.into(), 1_000_000)?;
-        range("in-flight", self.in_flight.into(), 256)
+        let limits = self.limits();
+        range("graphs", limits.graphs.into(), 1024)?;
+        range("contexts", limits.contexts.into(), 1024)?;
+        range("tensors (bytes)", limits.tensors, 1 << 30)?;
+        range("computes", limits.computes.into(), 1_000_000)?;
+        range("in-flight", limits.in_flight.into(), 256)
     }
 }

@@ -29,7 +29,7 @@ use wasmeter_admission::{Depth, Permit};
 use wasmeter_catalog::Revision;
 use wasmeter_inference::Handle;
 use wasmeter_nn::{NnLimits, Quotas, Resolver, TenantLimits};
-use wasmeter_types::{Error, InvocationId, ModelName, ModelsSection, TenantName};
+use wasmeter_types::{Error, InvocationId, ModelName, ModelsLimits, TenantName};
 use wasmeter_usage::{PriceSheet, UsageRecord};
 
 pub use body::{BodyError, ReplyBody};
@@ -250,12 +250,12 @@ fn allow_list(revision: &Revision) -> Arc<[ModelName]> {
 }
 
 /// What one invocation may hold of wasi:nn.
-fn nn_limits(models: &ModelsSection) -> NnLimits {
+fn nn_limits(models: ModelsLimits) -> NnLimits {
     let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
     NnLimits {
         graphs: size(models.graphs),
         contexts: size(models.contexts),
-        tensor_bytes: usize::try_from(models.tensors.0).unwrap_or(usize::MAX),
+        tensor_bytes: usize::try_from(models.tensors).unwrap_or(usize::MAX),
         computes: models.computes,
         in_flight: size(models.in_flight),
     }

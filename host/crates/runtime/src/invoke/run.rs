@@ -101,7 +101,7 @@ pub(super) async fn run(
                 allow_list(&revision),
                 tenant.to_string(),
                 deadline,
-                nn_limits(&revision.manifest.models),
+                nn_limits(revision.manifest.models.limits()),
                 host.quotas.clone(),
             );
             let run = Run { host: &host, limits, deadline, cancel: &cancel };

@@ -110,13 +110,14 @@ async fn delete(
         // Nothing is deployed for the tenant between this look and its end.
         let alone = shared.blobs_in_use.write().await;
         let before = shared.deps.catalog.snapshot().tenants.get(&tenant).cloned();
+        // First, so that the next tenant of this name can never have them: what fails here leaves all as it was.
+        shared.deps.secrets.forget(&tenant).await?;
         shared.deps.catalog.delete_tenant(tenant.clone()).await?;
         drop(alone);
         let before: Arc<Tenant> = before.unwrap_or_default();
         for (function, content) in &before.functions {
             shared.deps.deployer.forget(&tenant, function, &content.revisions).await;
         }
-        shared.deps.secrets.forget(&tenant).await?;
         let revisions = before.functions.values().flat_map(|f| &f.revisions).map(AsRef::as_ref);
         sweep_components(&shared, &tenant, revisions).await;
         let versions = || before.models.values().flat_map(|m| m.versions.values());

@@ -64,3 +64,15 @@ async fn they_are_the_tenants_own() {
     host.put(&operator, "/api/v1/tenants/dev", "application/json", "").await;
     assert_eq!(host.get(&operator, SECRETS).await.json()["secrets"], serde_json::json!([]));
 }
+
+#[tokio::test]
+async fn a_tenant_goes_with_its_secrets_or_not_at_all() {
+    let host = Host::new().await;
+    let (operator, tenant) = (host.operator(), "/api/v1/tenants/stuck");
+    host.put(&operator, tenant, "application/json", "").await;
+    let key = format!("{tenant}/secrets/k");
+    assert_eq!(host.put(&operator, &key, "application/octet-stream", "x").await.status, StatusCode::CREATED);
+    assert_eq!(host.delete(&operator, tenant).await.status, StatusCode::INTERNAL_SERVER_ERROR);
+    // Nobody else can take the name, and with it the secret.
+    assert_eq!(host.get(&operator, tenant).await.status, StatusCode::OK);
+}

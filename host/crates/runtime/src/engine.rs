@@ -39,6 +39,8 @@ fn config() -> Config {
     config.max_wasm_stack(512 << 10).async_stack_size(1 << 20);
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config.wasm_component_model(true);
+    // The books of WASI 0.3's tasks would cost every call of a 0.2 guest.
+    config.concurrency_support(false);
     // Threads, GC and stack switching are not built in (Cargo features); memory64 is switched off.
     config.wasm_memory64(false);
     config

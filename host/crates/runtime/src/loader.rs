@@ -8,6 +8,7 @@ use wasmeter_catalog::{BlobError, BlobKey, BlobKind, BlobStore};
 use wasmeter_types::Digest;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, ExternType, InstancePre, Module};
+use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::artifact::{ArtifactCache, ArtifactError};
@@ -15,7 +16,7 @@ use crate::compile::{CompileError, CompileStage, Compiler};
 use crate::guest::{self, Guest};
 use crate::guest_core::{self, CoreGuest};
 use crate::guests::Pace;
-use crate::kind::{Compiled, Kind};
+use crate::kind::{Compiled, Entry, Kind};
 use crate::outline::{importer, outline};
 use crate::shelf::{Shelf, Slot};
 
@@ -44,8 +45,10 @@ pub struct Loaded {
 pub(crate) enum Pre {
     /// A component that handles HTTP.
     Component(ProxyPre<Guest>),
+    /// A component that is run as a command.
+    Command(CommandPre<Guest>),
     /// A core module that is run as a command.
-    Command(InstancePre<CoreGuest>),
+    CoreCommand(InstancePre<CoreGuest>),
 }
 
 /// What a component imports and exports.
@@ -105,8 +108,6 @@ struct Inner {
     shelf: Shelf,
     idle: Duration,
 }
-
-const HANDLER: &str = "wasi:http/incoming-handler@0.2.";
 
 impl Loader {
     /// A loader over an engine, a compiler, and where artifacts and components lie.
@@ -265,7 +266,7 @@ impl Inner {
         let found = outline(wasm).map_err(LoadError::Refused)?;
         match Kind::of(wasm) {
             Some(Kind::Component) => {
-                has_handler(&found.exports)?;
+                entry(&found.exports)?;
                 self.provides(&found.instances)
             }
             _ if found.exports.iter().any(|e| e == "_start") => Ok(()),
@@ -282,9 +283,20 @@ impl Inner {
 
     fn pre(&self, compiled: &Compiled) -> wasmtime::Result<Pre> {
         Ok(match compiled {
-            Compiled::Component(c) => Pre::Component(ProxyPre::new(self.linker.instantiate_pre(c)?)?),
-            Compiled::Module(m) => Pre::Command(self.core.instantiate_pre(m)?),
+            Compiled::Component(component) => {
+                let pre = self.linker.instantiate_pre(component)?;
+                match Entry::of(&self.exports(component)) {
+                    Some(Entry::Run) => Pre::Command(CommandPre::new(pre)?),
+                    // Without either, the error names what is missing.
+                    Some(Entry::Handler) | None => Pre::Component(ProxyPre::new(pre)?),
+                }
+            }
+            Compiled::Module(module) => Pre::CoreCommand(self.core.instantiate_pre(module)?),
         })
+    }
+
+    fn exports(&self, component: &Component) -> Vec<String> {
+        component.component_type().exports(&self.engine).map(|(name, _)| name.to_owned()).collect()
     }
 
     fn check(&self, compiled: &Compiled) -> Result<Inspected, LoadError> {
@@ -292,7 +304,7 @@ impl Inner {
             Compiled::Component(component) => {
                 let ty = component.component_type();
                 let imports = ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
-                (imports, ty.exports(&self.engine).map(|(name, _)| name.to_owned()).collect())
+                (imports, self.exports(component))
             }
             Compiled::Module(module) => {
                 let mut imports: Vec<_> = module.imports().map(|i| i.module().to_owned()).collect();
@@ -302,7 +314,7 @@ impl Inner {
             }
         };
         let kind = match compiled {
-            Compiled::Component(_) => has_handler(&exports).map(|()| "component")?,
+            Compiled::Component(_) => entry(&exports).map(|_| "component")?,
             Compiled::Module(module) => is_command(module).map(|()| "module")?,
         };
         self.pre(compiled).map_err(|error| nobody_provides(kind, &error))?;
@@ -314,14 +326,13 @@ fn nobody_provides(kind: &str, error: &wasmtime::Error) -> LoadError {
     LoadError::Refused(format!("the {kind} imports something that nobody provides here: {error:#}"))
 }
 
-fn has_handler(exports: &[String]) -> Result<(), LoadError> {
-    if exports.iter().any(|e| e.starts_with(HANDLER)) {
-        return Ok(());
-    }
-    Err(LoadError::Refused(format!(
-        "the component exports {}; a function exports wasi:http/incoming-handler@0.2: start from `wasmeter new`",
-        shown(exports)
-    )))
+fn entry(exports: &[String]) -> Result<Entry, LoadError> {
+    Entry::of(exports).ok_or_else(|| {
+        LoadError::Refused(format!(
+            "the component exports {}; a function exports wasi:http/incoming-handler@0.2, a command wasi:cli/run@0.2: start from `wasmeter new`",
+            shown(exports)
+        ))
+    })
 }
 
 /// A command has the function `_start`, which takes and gives nothing, and a memory that the host can see: without one,

@@ -18,7 +18,7 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use super::access::access_line;
 use super::body::ReplyBody;
 use super::carrier::Carrier;
-use super::command::Start;
+use super::command::Answering;
 use super::figures::{Figures, Timing};
 use super::guest_body::GuestBody;
 use super::verdict::{End, Stop, Verdict};
@@ -26,6 +26,7 @@ use super::{Inner, Invocation, allow_list, nn_limits};
 use crate::capability::{Caller, KeyValueUsed, Used};
 use crate::engine::FUEL_SCHEDULE;
 use crate::guest::{Guest, Metered};
+use crate::guest_core::CoreGuest;
 use crate::guests::Fate;
 use crate::loader::{LoadError, Loaded, Pre};
 use crate::logs::LogStream;
@@ -113,8 +114,14 @@ pub(super) async fn run(
                     run.component(pre, guest, request, &mut books).await
                 }
                 Pre::Command(pre) => {
-                    let start = Start { pre, wasi, nn, manifest: &revision.manifest, request };
-                    run.command(start, &mut books).await
+                    let answering = Answering::to(request, &revision.manifest, &mut wasi);
+                    let guest = Guest::new(wasi.build(), nn, host.capabilities.clone(), caller.clone());
+                    run.command(pre, guest, answering, &mut books).await
+                }
+                Pre::CoreCommand(pre) => {
+                    let answering = Answering::to(request, &revision.manifest, &mut wasi);
+                    let guest = CoreGuest::new(wasi, nn, limits.memory.0);
+                    run.core_command(pre, guest, answering, &mut books).await
                 }
             }
         }

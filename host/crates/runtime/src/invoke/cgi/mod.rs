@@ -1,4 +1,4 @@
-//! How a core module meets HTTP: the common gateway interface. The request is its environment and standard input, its
+//! How a command, be it a core module or a component, meets HTTP: the common gateway interface. The request is its environment and standard input, its
 //! standard output the answer.
 
 mod env;

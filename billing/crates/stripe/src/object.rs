@@ -1,0 +1,149 @@
+//! The parts of Stripe's objects that are used, read by name, so that what Stripe adds changes nothing.
+
+use serde::Deserialize;
+
+/// A page of a list.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Page<T> {
+    pub(crate) data: Vec<T>,
+    #[serde(default)]
+    pub(crate) has_more: bool,
+}
+
+/// Anything of which only the id matters.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Named {
+    pub(crate) id: String,
+    #[serde(default)]
+    pub(crate) deleted: bool,
+}
+
+/// A product.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Product {
+    pub(crate) id: String,
+    #[serde(default)]
+    pub(crate) active: bool,
+    #[serde(default)]
+    pub(crate) deleted: bool,
+}
+
+/// A billing meter.
+#[derive(Debug, Deserialize)]
+pub(crate) struct MeterObject {
+    pub(crate) id: String,
+    pub(crate) event_name: String,
+    pub(crate) default_aggregation: Aggregation,
+    pub(crate) customer_mapping: Mapping,
+    pub(crate) value_settings: ValueSettings,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Aggregation {
+    pub(crate) formula: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Mapping {
+    pub(crate) event_payload_key: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ValueSettings {
+    pub(crate) event_payload_key: String,
+}
+
+/// A price.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Price {
+    pub(crate) id: String,
+    #[serde(default)]
+    pub(crate) active: bool,
+    pub(crate) currency: String,
+    pub(crate) unit_amount_decimal: Option<String>,
+    pub(crate) recurring: Option<Recurring>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Recurring {
+    pub(crate) meter: Option<String>,
+}
+
+/// A page of Stripe's that a customer is sent to.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Session {
+    pub(crate) url: Option<String>,
+}
+
+/// What a customer used within a window, as Stripe counted it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Summary {
+    pub(crate) id: String,
+    pub(crate) aggregated_value: serde_json::Number,
+    pub(crate) start_time: i64,
+}
+
+/// A subscription. Since 2025 the period is that of its items.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Subscription {
+    /// `sub_…`.
+    pub id: String,
+    /// `cus_…`.
+    pub customer: String,
+    /// `active`, `trialing`, `past_due`, `unpaid`, `canceled`, `incomplete`, `incomplete_expired` or `paused`.
+    pub status: String,
+    #[serde(default)]
+    current_period_start: Option<i64>,
+    #[serde(default)]
+    current_period_end: Option<i64>,
+    #[serde(default)]
+    items: Option<Items>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Items {
+    data: Vec<Item>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Item {
+    #[serde(default)]
+    current_period_start: Option<i64>,
+    #[serde(default)]
+    current_period_end: Option<i64>,
+}
+
+impl Subscription {
+    /// Start and end of the current period, seconds since the Unix epoch.
+    #[must_use]
+    pub fn period(&self) -> Option<(i64, i64)> {
+        let item = self.items.as_ref().and_then(|items| items.data.first());
+        let start = item.and_then(|i| i.current_period_start).or(self.current_period_start)?;
+        let end = item.and_then(|i| i.current_period_end).or(self.current_period_end)?;
+        Some((start, end))
+    }
+}
+
+/// An invoice.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Invoice {
+    /// `in_…`.
+    pub id: String,
+    /// `cus_…`.
+    pub customer: String,
+    /// `draft`, `open`, `paid`, `void` or `uncollectible`.
+    pub status: Option<String>,
+    /// Start of the period that it bills, seconds since the Unix epoch.
+    pub period_start: i64,
+    /// End of that period.
+    pub period_end: i64,
+    /// What is due, in the currency's smallest unit.
+    #[serde(default)]
+    pub total: i64,
+    /// Whether Stripe goes on with it by itself.
+    #[serde(default)]
+    pub auto_advance: bool,
+    /// Such as `subscription_cycle`.
+    #[serde(default)]
+    pub billing_reason: Option<String>,
+}

@@ -196,7 +196,7 @@ pub fn record(prices: &PriceSheet, tenant: &str, fuel: u64) -> UsageRecord {
         outcome: Outcome::Ok,
         status: 200,
         fuel,
-        fuel_schedule: "wasmtime-48/1".into(),
+        fuel_schedule: "wasmtime-48/2".into(),
         models: vec![ModelUse {
             model: "minilm".into(),
             version: 1,

@@ -102,6 +102,8 @@ pub const TABLE: &[Case] = &[
     spent("/loop"),
     spent("/loop-in-host"),
     spent("/loop-in-poll"),
+    spent("/random"),
+    spent("/environment"),
     spent("/leak"),
     spent("/fill"),
     spent("/stdout"),
@@ -177,9 +179,3 @@ pub const TABLE: &[Case] = &[
     ok("self", "/self", "508\n"),
     row("self", "/scan", Sees::Answer(200, "0 answers\n"), "ok", SOME, "has made its [http] calls of 32"),
 ];
-
-/// The rows that can be checked beside others. Random bytes cost the host much and the guest little fuel, and only fuel makes
-/// it yield: beside others such a call is stopped seconds late. Its caller has the 504 in time, its receipt is late.
-pub fn crowd() -> Vec<Case> {
-    TABLE.iter().copied().filter(|case| case.path != "/random").collect()
-}

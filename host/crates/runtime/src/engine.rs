@@ -3,9 +3,9 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
-/// The table of operator costs that fuel is counted with: wasmtime's of this major version, with ours on top.
-/// It is in every usage record and in the name of every artifact.
-pub const FUEL_SCHEDULE: &str = "wasmtime-48/1";
+/// What fuel is counted with: wasmtime's table of operator costs of this major version, with ours on top, and what calls
+/// to the host cost (`toll.rs`; since `/2`). It is in every usage record and in the name of every artifact.
+pub const FUEL_SCHEDULE: &str = "wasmtime-48/2";
 
 /// The engine cannot be made.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::capability::{self, Caller, Capabilities, Hooks};
+use crate::toll::{Gate, Toll};
 
 /// Resources of all kinds that one invocation may hold.
 pub(crate) const RESOURCES: usize = 10_000;
@@ -18,7 +19,8 @@ pub(crate) struct Guest {
     pub(crate) wasi: WasiCtx,
     pub(crate) http: WasiHttpCtx,
     pub(crate) hooks: Hooks,
-    pub(crate) caller: Arc<Caller>,
+    caller: Arc<Caller>,
+    gate: Gate,
     pub(crate) capabilities: Arc<Capabilities>,
     pub(crate) table: ResourceTable,
     pub(crate) nn: NnCtx,
@@ -38,24 +40,45 @@ impl Guest {
         table.set_max_capacity(RESOURCES);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(64 << 10);
-        Self { wasi, http, hooks, caller, capabilities, table, nn, memory: MemoryLimit::new(memory) }
+        let (gate, memory) = (Gate::new(), MemoryLimit::new(memory));
+        Self { wasi, http, hooks, caller, gate, capabilities, table, nn, memory }
+    }
+
+    /// For a host function, which begins with it: the invocation, charged for the call.
+    pub(crate) fn caller(&self) -> &Arc<Caller> {
+        self.caller.toll.call();
+        &self.caller
+    }
+
+    /// For the host itself, which charges nothing.
+    pub(crate) fn http_view(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
+    }
+
+    /// Fuel that is charged and not yet taken from the store.
+    pub(crate) fn owed(&self) -> u64 {
+        self.gate.owed(&self.caller.toll)
     }
 }
 
+// Each host function begins with one of these three, or with `Guest::caller`.
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.caller.toll.call();
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
 impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
+        self.caller.toll.call();
+        self.http_view()
     }
 }
 
 impl NnView for Guest {
     fn nn(&mut self) -> NnCtxView<'_> {
+        self.caller.toll.call();
         NnCtxView { ctx: &mut self.nn, table: &mut self.table }
     }
 }
@@ -77,6 +100,8 @@ impl MemoryLimit {
 pub(crate) trait Metered: Send + 'static {
     fn memory(&mut self) -> &mut MemoryLimit;
     fn nn(&mut self) -> &mut NnCtx;
+    /// Its calls to the host, and how far they are paid.
+    fn toll(&mut self) -> (&Toll, &mut Gate);
 }
 
 impl Metered for Guest {
@@ -86,6 +111,10 @@ impl Metered for Guest {
 
     fn nn(&mut self) -> &mut NnCtx {
         &mut self.nn
+    }
+
+    fn toll(&mut self) -> (&Toll, &mut Gate) {
+        (&self.caller.toll, &mut self.gate)
     }
 }
 

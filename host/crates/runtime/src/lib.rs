@@ -19,8 +19,10 @@ mod kind;
 mod loader;
 mod logs;
 mod outline;
+mod random;
 mod shelf;
 mod stdio;
+mod toll;
 
 pub use artifact::{ArtifactCache, ArtifactError};
 pub use capability::{Capabilities, Network, Outbound, OutboundError, OutboundOptions, ParseNetworkError};

@@ -71,7 +71,7 @@ pub fn record(tenant: &str, function: &str, fuel: u64) -> UsageRecord {
         outcome: Outcome::Ok,
         status: 200,
         fuel,
-        fuel_schedule: "wasmtime-48/1".into(),
+        fuel_schedule: "wasmtime-48/2".into(),
         models: vec![ModelUse {
             model: "minilm".into(),
             version: 1,

@@ -25,7 +25,7 @@ pub(crate) fn record(fuel: u64) -> UsageRecord {
         outcome: Outcome::Ok,
         status: 200,
         fuel,
-        fuel_schedule: "wasmtime-48/1".into(),
+        fuel_schedule: "wasmtime-48/2".into(),
         models: vec![],
         tokens_in: 0,
         tokens_out: 0,

@@ -9,6 +9,7 @@ use wasmeter_usage::PriceSheet;
 use super::{KeyValueUsed, Used};
 use crate::logs::{FunctionLog, LogLevel, LogStream};
 use crate::stdio::LogBudget;
+use crate::toll::Toll;
 
 /// The invocation, as its capabilities see it: whose it is, what it may, and what it has used of that.
 pub(crate) struct Caller {
@@ -26,6 +27,8 @@ pub(crate) struct Caller {
     pub(crate) log_budget: LogBudget,
     pub(crate) outbound: Used,
     pub(crate) keyvalue: KeyValueUsed,
+    /// Calls to the host.
+    pub(crate) toll: Toll,
 }
 
 impl Caller {

@@ -24,11 +24,11 @@ type Pairs = Vec<(String, String)>;
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     let mut interface = linker.instance(INTERFACE)?;
     interface.func_wrap("get", |call: StoreContextMut<'_, Guest>, (key,): (String,)| {
-        let value = call.data().caller.revision.manifest.config.get(&key).cloned();
+        let value = call.data().caller().revision.manifest.config.get(&key).cloned();
         Ok((Ok::<Option<String>, Error>(value),))
     })?;
     interface.func_wrap("get-all", |call: StoreContextMut<'_, Guest>, (): ()| {
-        let config = &call.data().caller.revision.manifest.config;
+        let config = &call.data().caller().revision.manifest.config;
         let pairs: Pairs = config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         Ok((Ok::<Pairs, Error>(pairs),))
     })

@@ -32,19 +32,26 @@ type Call<'a> = StoreContextMut<'a, Guest>;
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     let mut interface = linker.instance(INTERFACE)?;
-    interface.func_wrap("id", |call: Call<'_>, (): ()| Ok((call.data().caller.id.to_string(),)))?;
+    interface.func_wrap("id", |call: Call<'_>, (): ()| Ok((call.data().caller().id.to_string(),)))?;
     interface.func_wrap("time-left", |call: Call<'_>, (): ()| {
-        let left = call.data().caller.deadline.saturating_duration_since(Instant::now());
+        let left = call.data().caller().deadline.saturating_duration_since(Instant::now());
         Ok((u64::try_from(left.as_nanos()).unwrap_or(u64::MAX),))
     })?;
-    interface.func_wrap("fuel-left", |call: Call<'_>, (): ()| Ok((call.get_fuel()?,)))?;
+    interface.func_wrap("fuel-left", |call: Call<'_>, (): ()| {
+        call.data().caller();
+        Ok((fuel_left(&call)?,))
+    })?;
     interface.func_wrap("spent", |call: Call<'_>, (): ()| Ok((spent(&call)?,)))
+}
+
+fn fuel_left(call: &Call<'_>) -> wasmtime::Result<u64> {
+    Ok(call.get_fuel()?.saturating_sub(call.data().owed()))
 }
 
 fn spent(call: &Call<'_>) -> wasmtime::Result<Spent> {
     let guest = call.data();
-    let caller = &guest.caller;
-    let fuel = caller.revision.manifest.limits.fuel.saturating_sub(call.get_fuel()?);
+    let caller = guest.caller();
+    let fuel = caller.revision.manifest.limits.fuel.saturating_sub(fuel_left(call)?);
     let sent_bytes = caller.outbound.sent();
     let mut so_far = Quantities { fuel, requests: 1, egress_bytes: sent_bytes, ..Quantities::default() };
     for model in guest.nn.uses() {

@@ -45,7 +45,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.instance(INTERFACE)?.func_wrap(
         "log",
         |call: StoreContextMut<'_, Guest>, (level, context, message): (Level, String, String)| {
-            call.data().caller.message(level.into(), &context, &message);
+            call.data().caller().message(level.into(), &context, &message);
             Ok(())
         },
     )

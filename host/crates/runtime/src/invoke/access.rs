@@ -7,6 +7,7 @@ use super::guest_body::Seen;
 pub(super) fn access_line(record: &UsageRecord, seen: &Seen, timing: Timing) {
     metrics::counter!("wasmeter_invocations_total", "outcome" => record.outcome.as_str()).increment(1);
     metrics::counter!("wasmeter_fuel_total").increment(record.fuel);
+    metrics::counter!("wasmeter_host_calls_total").increment(timing.host_calls);
     let seconds = (timing.queue + timing.instantiate + timing.run).as_secs_f64();
     metrics::histogram!("wasmeter_invocation_seconds").record(seconds);
     tracing::info!(
@@ -18,6 +19,7 @@ pub(super) fn access_line(record: &UsageRecord, seen: &Seen, timing: Timing) {
         status = record.status,
         outcome = ?record.outcome,
         fuel = record.fuel,
+        host_calls = timing.host_calls,
         device_ns = record.device_ns(),
         bytes_in = seen.bytes(),
         bytes_out = record.egress_bytes,

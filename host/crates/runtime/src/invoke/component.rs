@@ -2,7 +2,6 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wasmeter_types::Error;
 use wasmtime::Store;
-use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 
@@ -24,7 +23,7 @@ impl Run<'_> {
         let secure = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
         let scheme = if secure { Scheme::Https } else { Scheme::Http };
         let prepared = self.prepare(&mut store).and_then(|()| {
-            let mut http = store.data_mut().http();
+            let mut http = store.data_mut().http_view();
             Ok((http.new_incoming_request(scheme, request)?, http.new_response_outparam(head_tx)?))
         });
         let (request, outparam) = match prepared {

@@ -19,6 +19,8 @@ pub(super) struct Timing {
     pub(super) queue: Duration,
     pub(super) instantiate: Duration,
     pub(super) run: Duration,
+    /// Calls of the guest to the host, which took part of it.
+    pub(super) host_calls: u64,
 }
 
 const FUEL: HeaderName = HeaderName::from_static("x-wasmeter-fuel");
@@ -39,7 +41,8 @@ impl Figures {
         for (name, time) in parts {
             let _ = write!(text, "{name};dur={:.3}, ", time.as_secs_f64() * 1e3);
         }
-        let _ = write!(text, "device;dur={:.3}", Duration::from_nanos(device_ns).as_secs_f64() * 1e3);
+        let _ = write!(text, "device;dur={:.3}, ", Duration::from_nanos(device_ns).as_secs_f64() * 1e3);
+        let _ = write!(text, "host;desc=\"{} calls\"", timing.host_calls);
         Self { fuel: charged.fuel, device_ns, cost, timing: text }
     }
 

@@ -30,7 +30,9 @@ use crate::guest_core::CoreGuest;
 use crate::guests::Fate;
 use crate::loader::{LoadError, Loaded, Pre};
 use crate::logs::LogStream;
+use crate::random::random;
 use crate::stdio::{GuestOutput, LogBudget};
+use crate::toll::{Collector, Toll};
 
 /// What `invoke` gets: at the end of the guest, or earlier if the answer is streamed.
 pub(super) struct Answer {
@@ -65,6 +67,7 @@ pub(super) async fn run(
         log_budget: LogBudget::default(),
         outbound: Used::default(),
         keyvalue: KeyValueUsed::default(),
+        toll: Toll::default(),
     });
     let bodiless = *request.method() == Method::HEAD;
     let (request, seen) = {
@@ -91,7 +94,8 @@ pub(super) async fn run(
         Ok(loaded) => {
             let mut wasi = WasiCtxBuilder::new();
             let left = caller.log_budget.clone();
-            wasi.allow_tcp(false).allow_udp(false).max_random_size(64 << 10);
+            wasi.allow_tcp(false).allow_udp(false);
+            random(&mut wasi, &caller);
             wasi.stderr(GuestOutput::new(log.clone(), id, LogStream::Stderr, left.clone()));
             for (key, value) in &revision.manifest.env {
                 wasi.env(key, value);
@@ -120,7 +124,7 @@ pub(super) async fn run(
                 }
                 Pre::CoreCommand(pre) => {
                     let answering = Answering::to(request, &revision.manifest, &mut wasi);
-                    let guest = CoreGuest::new(wasi, nn, limits.memory.0);
+                    let guest = CoreGuest::new(wasi, nn, caller.clone());
                     run.core_command(pre, guest, answering, &mut books).await
                 }
             }
@@ -175,6 +179,7 @@ pub(super) async fn run(
     record.egress_bytes = record.egress_bytes.saturating_add(caller.outbound.sent());
     let kept = host.recorder.record(&record).await;
     drop(permit);
+    timing.host_calls = caller.toll.calls();
     let shown = Figures::new(&record, prices.as_deref(), timing);
     access_line(&record, &seen, timing);
     let end = match (kept, verdict.error) {
@@ -251,7 +256,10 @@ impl Run<'_> {
 
     /// The death of the store, and what it says of itself.
     fn close<T: Metered>(&self, mut store: Store<T>, spent: &mut Spent) {
-        spent.fuel = self.limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let (toll, gate) = store.data_mut().toll();
+        let owed = gate.owed(toll);
+        let left = store.get_fuel().unwrap_or(0).saturating_sub(owed);
+        spent.fuel = self.limits.fuel.saturating_sub(left);
         store.data_mut().nn().settle();
         spent.models = store.data_mut().nn().uses();
         spent.fault = store.data_mut().nn().fault().cloned();
@@ -262,6 +270,7 @@ impl Run<'_> {
         store.limiter(|guest| guest.memory());
         store.set_fuel(self.limits.fuel)?;
         store.fuel_async_yield_interval(Some(self.host.options.yield_interval))?;
+        store.call_hook_async(Collector);
         store.set_hostcall_fuel(usize::try_from(self.limits.memory.0).unwrap_or(usize::MAX));
         store.set_max_component_handles(10_000);
         Ok(())

@@ -71,7 +71,7 @@ impl Reach {
     ) -> wasmtime::Result<Result<Self, Error>> {
         let guest = call.data_mut();
         let space = guest.table.get(bucket)?.space.clone();
-        let caller = guest.caller.clone();
+        let caller = guest.caller().clone();
         let limits = caller.revision.manifest.keyvalue.limits();
         if !caller.keyvalue.take(keys.max(1) as u64, limits.calls) {
             return Ok(Err(Error::Other(format!(

@@ -47,7 +47,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 }
 
 fn open(guest: &mut Guest, name: &str) -> wasmtime::Result<Result<Resource<Bucket>, Error>> {
-    let caller = &guest.caller;
+    let caller = guest.caller().clone();
     let manifest = &caller.revision.manifest;
     // The empty name is what some bindings open by default.
     let asked = if name.is_empty() { "default" } else { name };

@@ -1,7 +1,8 @@
-use wasmeter_ledger::{LedgerError, Refusal, Stamp};
+use wasmeter_ledger::{LedgerError, Reader, Refusal, Stamp};
 use wasmeter_rating::PriceBook;
 use wasmeter_usage::wire::{Call, PROTOCOL, Reply};
 
+use crate::budget;
 use crate::call::Incoming;
 use crate::now::now_ns;
 use crate::readers::{AskError, Readers};
@@ -21,6 +22,7 @@ pub(crate) mod code {
     pub(crate) const GAP: &str = "gap";
     pub(crate) const PROTOCOL: &str = "protocol";
     pub(crate) const MALFORMED: &str = "malformed";
+    pub(crate) const BUDGET: &str = "budget";
     pub(crate) const AMOUNT: &str = "amount";
     pub(crate) const BUSY: &str = "busy";
     pub(crate) const TOO_LARGE: &str = "too_large";
@@ -60,6 +62,12 @@ impl Service {
             Call::Receipt { tenant, invocation } => {
                 let found = self.readers.ask(move |r| r.receipt(&tenant, invocation)).await;
                 found.map(|receipt| Reply::Receipt { receipt: receipt.map(Box::new) })
+            }
+            Call::Budgets => {
+                self.readers.ask(Reader::budgets).await.map(|budgets| Reply::Budgets { budgets })
+            }
+            Call::Budget { .. } | Call::SetBudget { .. } | Call::GrantCredit { .. } | Call::Lease(_) => {
+                return budget::answer(&self.writer, call).await;
             }
         };
         answer.unwrap_or_else(|error| match error {

@@ -24,10 +24,18 @@ struct Job {
     reply: oneshot::Sender<Outcome>,
 }
 
+/// Something else that only the writer may do, in a transaction of its own.
+type Task = Box<dyn FnOnce(&mut Ledger) + Send>;
+
+enum Work {
+    Append(Job),
+    Other(Task),
+}
+
 /// Hands batches to the thread that owns the ledger. Once all handles are gone, it finishes and ends.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Work>,
 }
 
 impl Writer {
@@ -46,19 +54,48 @@ impl Writer {
     /// Books one batch; on return it is on disk.
     pub(crate) async fn append(&self, batch: Batch) -> Outcome {
         let (reply, outcome) = oneshot::channel();
-        self.jobs.send(Job { batch, reply }).await.map_err(|_| WriteFailed)?;
+        self.jobs.send(Work::Append(Job { batch, reply })).await.map_err(|_| WriteFailed)?;
         outcome.await.map_err(|_| WriteFailed)?
+    }
+
+    /// Has the thread do something else with the ledger.
+    pub(crate) async fn with<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&mut Ledger) -> T + Send + 'static,
+    ) -> Result<T, WriteFailed> {
+        let (reply, outcome) = oneshot::channel();
+        let task: Task = Box::new(move |ledger| {
+            // Who asked may have left.
+            let _ = reply.send(task(ledger));
+        });
+        self.jobs.send(Work::Other(task)).await.map_err(|_| WriteFailed)?;
+        outcome.await.map_err(|_| WriteFailed)
     }
 }
 
 /// Group commit: whatever waits when a transaction begins shares it.
-fn run(mut ledger: Ledger, mut queue: mpsc::Receiver<Job>) {
-    while let Some(first) = queue.blocking_recv() {
+fn run(mut ledger: Ledger, mut queue: mpsc::Receiver<Work>) {
+    while let Some(work) = queue.blocking_recv() {
+        let first = match work {
+            Work::Append(job) => job,
+            Work::Other(task) => {
+                task(&mut ledger);
+                continue;
+            }
+        };
+        let mut next = None;
         let mut records = first.batch.records.len();
         let (mut batches, mut replies) = (vec![first.batch], vec![first.reply]);
         while records < GROUP_RECORDS
-            && let Ok(job) = queue.try_recv()
+            && let Ok(work) = queue.try_recv()
         {
+            let job = match work {
+                Work::Append(job) => job,
+                Work::Other(task) => {
+                    next = Some(task);
+                    break;
+                }
+            };
             records += job.batch.records.len();
             batches.push(job.batch);
             replies.push(job.reply);
@@ -77,6 +114,9 @@ fn run(mut ledger: Ledger, mut queue: mpsc::Receiver<Job>) {
                     let _ = reply.send(Err(WriteFailed));
                 }
             }
+        }
+        if let Some(task) = next {
+            task(&mut ledger);
         }
     }
 }

@@ -212,5 +212,6 @@ pub fn record(prices: &PriceSheet, tenant: &str, fuel: u64) -> UsageRecord {
         start_ns: end_ns - 1_000,
         end_ns,
         price_book: prices.hash.clone(),
+        draw: None,
     }
 }

@@ -11,6 +11,7 @@
 mod append;
 mod balance;
 mod bill;
+mod budget;
 mod check;
 mod error;
 mod judge;
@@ -22,6 +23,7 @@ mod sums;
 mod usage;
 
 pub use append::{Batch, Committed, Refusal};
+pub use budget::BudgetRefused;
 pub use check::CheckReport;
 pub use error::LedgerError;
 pub use judge::{Reason, Rejection};

@@ -128,6 +128,10 @@ impl Ledger {
         Ok(())
     }
 
+    pub(crate) fn currency(&self) -> &str {
+        &self.currency
+    }
+
     /// A further connection for questions.
     ///
     /// # Errors

@@ -3,12 +3,16 @@
 //! A [`UsageRecord`] is what one invocation used; [`PriceSheet`] turns it into its list price with one
 //! rounding; [`wire`] is how records and questions travel over `billing.sock`.
 
+mod budget;
 mod id;
 mod money;
 mod price;
 mod record;
 pub mod wire;
 
+pub use budget::{
+    AlertTerms, BudgetState, BudgetTerms, Budgeted, Draw, Lease, LeaseAsk, MAX_KEYS, MAX_THRESHOLDS,
+};
 pub use id::{InvocationId, ParseInvocationIdError};
 pub use money::{ParsePicoError, Pico};
 pub use price::{PriceSheet, Rates};

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::InvocationId;
+use crate::{Draw, InvocationId};
 
 /// The version of [`UsageRecord`] that this build writes.
 pub const RECORD_VERSION: u16 = 1;
@@ -49,6 +49,9 @@ pub struct UsageRecord {
     pub end_ns: u64,
     /// Hash of the price sheet that the caller's cost header was computed with.
     pub price_book: String,
+    /// Where a budget bounded the invocation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draw: Option<Draw>,
 }
 
 /// Device time that an invocation is charged for on one model version and device.
@@ -88,6 +91,8 @@ pub enum Outcome {
     Trap,
     /// The guest used up its fuel.
     OutOfFuel,
+    /// The budget, the credits or the caller's `x-wasmeter-max-cost` ended it.
+    Budget,
     /// The wall-clock limit ended it.
     Deadline,
     /// The caller left.
@@ -108,6 +113,7 @@ impl Outcome {
             Outcome::Ok => "ok",
             Outcome::Trap => "trap",
             Outcome::OutOfFuel => "out_of_fuel",
+            Outcome::Budget => "budget",
             Outcome::Deadline => "deadline",
             Outcome::Disconnect => "disconnect",
             Outcome::Refused => "refused",
@@ -257,6 +263,7 @@ mod tests {
             Outcome::Ok,
             Outcome::Trap,
             Outcome::OutOfFuel,
+            Outcome::Budget,
             Outcome::Deadline,
             Outcome::Disconnect,
             Outcome::Refused,

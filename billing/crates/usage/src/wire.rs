@@ -5,7 +5,9 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InvocationId, Meter, Pico, PriceSheet, UsageRecord};
+use crate::{
+    BudgetState, BudgetTerms, Budgeted, InvocationId, Lease, LeaseAsk, Meter, Pico, PriceSheet, UsageRecord,
+};
 
 /// The version of this protocol, sent in [`Call::Hello`].
 pub const PROTOCOL: u16 = 1;
@@ -88,6 +90,33 @@ pub enum Call {
         /// Invocation.
         invocation: InvocationId,
     },
+    /// Which tenants need leases.
+    Budgets,
+    /// The budget of one tenant.
+    Budget {
+        /// Tenant.
+        tenant: String,
+    },
+    /// Sets the budget of a tenant, all of it.
+    SetBudget {
+        /// Tenant.
+        tenant: String,
+        /// The new terms.
+        terms: BudgetTerms,
+    },
+    /// Grants credits, once for each id.
+    GrantCredit {
+        /// Tenant.
+        tenant: String,
+        /// What tells a repeated grant from a second one.
+        id: String,
+        /// More than nothing.
+        amount: Pico,
+        /// For the books.
+        note: String,
+    },
+    /// Asks for money to spend.
+    Lease(LeaseAsk),
 }
 
 /// Grouping of usage rows.
@@ -141,6 +170,15 @@ pub enum Reply {
         /// `None` if the tenant has no such invocation.
         receipt: Option<Box<Receipt>>,
     },
+    /// To `Budgets`: sorted by tenant.
+    Budgets {
+        /// Those that need leases; all others spend freely.
+        budgets: Vec<Budgeted>,
+    },
+    /// To `Budget`, `SetBudget` and `GrantCredit`.
+    Budget(Box<BudgetState>),
+    /// To `Lease`.
+    Lease(Lease),
     /// The call was refused; nothing changed.
     Refused {
         /// Stable word, such as `gap`, `protocol`, `malformed`, `internal`.

@@ -204,6 +204,7 @@ mod tests {
             start_ns: 0,
             end_ns: 0,
             price_book: "b".into(),
+            draw: None,
         }
     }
 

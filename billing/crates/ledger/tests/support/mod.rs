@@ -87,5 +87,6 @@ pub fn record(tenant: &str, function: &str, fuel: u64) -> UsageRecord {
         start_ns: NOW - 1_000,
         end_ns: NOW,
         price_book: prices().hash,
+        draw: None,
     }
 }

@@ -28,6 +28,7 @@ fn receipt(entry: u64) -> Receipt {
         start_ns: 1,
         end_ns: 2,
         price_book: "h".into(),
+        draw: None,
     };
     Receipt { invocation, entry, cost_pico: Pico(1100), currency: "USD".into(), record }
 }

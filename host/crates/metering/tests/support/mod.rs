@@ -34,6 +34,7 @@ pub(crate) fn record(fuel: u64) -> UsageRecord {
         start_ns: 1,
         end_ns: 2,
         price_book: "5f1c".into(),
+        draw: None,
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use wasmeter_admission::{Gate, GateOptions, HopKey, TokenKeys};
+use wasmeter_admission::{Budgets, Gate, GateOptions, HopKey, LeaseError, LeaseSource, TokenKeys};
 use wasmeter_catalog::{BlobKey, BlobKind, BlobStore, Catalog, Deployment};
 use wasmeter_inference::mock::{MockBackend, MockOptions, MockSource};
 use wasmeter_inference::{
@@ -30,7 +30,7 @@ use wasmeter_store::{
     SqliteSecretStore,
 };
 use wasmeter_types::{AliasName, Digest, FunctionManifest};
-use wasmeter_usage::{PriceSheet, Rates, UsageRecord};
+use wasmeter_usage::{Budgeted, Lease, Pico, PriceSheet, Rates, UsageRecord};
 
 /// A host that serves until its process ends.
 pub(crate) struct MockHost {
@@ -101,6 +101,7 @@ impl MockHost {
             tokens,
             hops,
             gate: Gate::new(GateOptions { host: 1024, tenant_percent: 75 }),
+            budgets: Budgets::new(Arc::new(NoLedger), Vec::new()),
             invoker,
             control,
             once: Once::new(Arc::new(SqliteOnceStore::open(&data.idempotency())?)),
@@ -166,5 +167,19 @@ impl Recorder for Spooled {
 
     async fn record(&self, record: &UsageRecord) -> Result<(), RecordError> {
         self.spool.append_durably(record).await.map(drop).map_err(|e| RecordError(e.to_string()))
+    }
+}
+
+/// No tenant of a benchmark has a budget.
+struct NoLedger;
+
+#[async_trait]
+impl LeaseSource for NoLedger {
+    async fn budgeted(&self) -> Result<Vec<Budgeted>, LeaseError> {
+        Ok(Vec::new())
+    }
+
+    async fn lease(&self, _: &str, _: Option<&str>, _: Pico, _: Pico) -> Result<Lease, LeaseError> {
+        Err(LeaseError::Gone)
     }
 }

@@ -3,6 +3,7 @@
 mod alias;
 mod bill;
 mod billing;
+mod budget;
 mod build;
 mod client;
 mod completions;
@@ -74,6 +75,12 @@ pub(crate) enum Command {
     Usage(usage::UsageArgs),
     /// Show the bill at list price
     Bill(bill::BillArgs),
+    /// Show and set what may be spent
+    #[command(subcommand)]
+    Budget(budget::BudgetCommand),
+    /// Grant prepaid credits (operator)
+    #[command(subcommand)]
+    Credits(budget::CreditsCommand),
     /// Show the receipts of invocations
     Receipts(receipts::ReceiptsArgs),
     /// Make a token that allows less
@@ -116,6 +123,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Tenants(command) => tenants::run(&command),
         Command::Usage(args) => usage::run(&args),
         Command::Bill(args) => bill::run(&args),
+        Command::Budget(command) => budget::budget(&command),
+        Command::Credits(command) => budget::credits(&command),
         Command::Receipts(args) => receipts::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Doctor(args) => doctor::run(&args),

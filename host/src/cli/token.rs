@@ -14,6 +14,9 @@ pub(crate) struct TokenArgs {
     /// How long it lives: 90s, 15m, 24h; at most 720h and no longer than your own
     #[arg(long, default_value = "1h")]
     ttl: WallTime,
+    /// Tells it from your other tokens, for caps and logs
+    #[arg(long)]
+    name: Option<String>,
     #[command(flatten)]
     connect: TenantConnect,
     #[command(flatten)]
@@ -58,10 +61,12 @@ pub(crate) fn run(args: &TokenArgs) -> Result<()> {
     let scopes: Vec<_> = args.scopes.iter().map(|s| s.as_str()).collect();
     let answer = if args.scopes.contains(&ScopeArg::Operator) {
         let connect: &Connect = args.connect.connect();
-        connect.operator()?.post("/api/v1/token", &json!({ "scopes": scopes, "ttl_seconds": seconds }))?
+        connect
+            .operator()?
+            .post("/api/v1/token", &json!({ "scopes": scopes, "ttl_seconds": seconds, "name": args.name }))?
     } else {
         let (client, tenant) = args.connect.client()?;
-        let grant = json!({ "tenant": tenant, "scopes": scopes, "ttl_seconds": seconds });
+        let grant = json!({ "tenant": tenant, "scopes": scopes, "ttl_seconds": seconds, "name": args.name });
         client.post("/api/v1/token", &grant)?
     };
     args.output.show(answer, |minted: Minted| {

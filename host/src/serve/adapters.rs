@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
+use wasmeter_admission::Budgets;
 use wasmeter_catalog::{Catalog, KeyValueStore as _, ModelRef, ModelVersion, Revision, Snapshot};
 use wasmeter_control::{Checked, DeployStage, Deployer, Ledger, Logs};
 use wasmeter_inference::{Handle, ModelKey, ModelState, Owner};
@@ -128,25 +129,38 @@ impl Deployer for ComponentDeployer {
 }
 
 /// The way to billing.
-pub(crate) struct BillingLedger(pub(crate) BillingClient);
+pub(crate) struct BillingLedger {
+    pub(crate) billing: BillingClient,
+    pub(crate) budgets: Budgets,
+}
 
 #[async_trait]
 impl Ledger for BillingLedger {
     async fn call(&self, call: Call) -> Result<Reply, Error> {
-        self.0.call(call).await.map_err(|error| match error {
-            BillingError::Unavailable(_) => Error::new(
-                ErrorKind::Unavailable,
-                "billing does not answer; nothing is lost, ask again in a moment",
-            ),
-            error => {
-                tracing::error!(%error, "a question to billing failed");
-                Error::internal()
-            }
-        })
+        let changes = matches!(call, Call::SetBudget { .. } | Call::GrantCredit { .. });
+        let answer = self.billing.call(call).await;
+        if changes {
+            self.budgets.refresh().await;
+        }
+        answer
+            .or_else(|error| match error {
+                BillingError::Refused { code, message } => Ok(Reply::Refused { code, message }),
+                error => Err(error),
+            })
+            .map_err(|error| match error {
+                BillingError::Unavailable(_) => Error::new(
+                    ErrorKind::Unavailable,
+                    "billing does not answer; nothing is lost, ask again in a moment",
+                ),
+                error => {
+                    tracing::error!(%error, "a question to billing failed");
+                    Error::internal()
+                }
+            })
     }
 
     fn prices(&self) -> Option<PriceSheet> {
-        self.0.prices().map(|p| PriceSheet::clone(&p))
+        self.billing.prices().map(|p| PriceSheet::clone(&p))
     }
 }
 

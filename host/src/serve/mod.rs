@@ -3,6 +3,7 @@
 mod adapters;
 mod bench;
 mod billing;
+mod budgets;
 mod config;
 mod functions;
 mod keyvalue;
@@ -19,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use wasmeter_admission::{Gate, GateOptions, Grant, HopKey, Scope, Scopes, TokenKeys};
+use wasmeter_admission::{Budgets, Gate, GateOptions, Grant, HopKey, Scope, Scopes, TokenKeys};
 use wasmeter_catalog::{BlobStore, Catalog, SecretStore};
 use wasmeter_device::WorkerBackend;
 use wasmeter_inference::{DeviceOptions, Service};
@@ -123,6 +124,13 @@ async fn serve(
     let mut options = BillingOptions::new(data.billing_socket(), spool.node());
     options.prices = Some(data.path().join("prices.json"));
     let billing = BillingClient::new(options);
+    let leases = budgets::BillingLeases {
+        billing: billing.clone(),
+        spool: spool.clone(),
+        kept: data.path().join("budgets.json"),
+    };
+    let known = leases.known()?;
+    let budgets = Budgets::new(Arc::new(leases), known);
     let shipper = Shipper::new(spool.clone(), billing.clone());
     let shipping = shipper.handle();
     let stop_shipping = CancellationToken::new();
@@ -189,7 +197,7 @@ async fn serve(
         }),
         models: models.clone(),
         secrets,
-        ledger: Arc::new(adapters::BillingLedger(billing.clone())),
+        ledger: Arc::new(adapters::BillingLedger { billing: billing.clone(), budgets: budgets.clone() }),
         logs: Arc::new(adapters::GuestLogs(logs)),
         base_url: base_url.clone(),
     });
@@ -209,6 +217,7 @@ async fn serve(
     let ready = Readiness::default();
     let stop = CancellationToken::new();
     tokio::spawn(loader.clone().let_go(stop.clone()));
+    tokio::spawn(budgets.clone().keep(stop.clone()));
     let admin = AdminDeps {
         metrics: Arc::new(move || {
             metrics.run_upkeep();
@@ -227,6 +236,7 @@ async fn serve(
         tokens,
         hops,
         gate: gate.clone(),
+        budgets: budgets.clone(),
         invoker: invoker.clone(),
         control,
         once,
@@ -249,6 +259,7 @@ async fn serve(
         if let Err(error) = billing.ready(BILLING_WAIT).await {
             tracing::warn!(%error, "starting without billing; usage waits in the spool");
         }
+        budgets.refresh().await;
         models.load_all().await;
         ready.set(true);
         tracing::info!("wasmeter is ready");
@@ -270,6 +281,7 @@ async fn serve(
         invoker.drain(patience).await;
         stop_devices.cancel();
         let _ = devices.await;
+        budgets.close().await;
         if let Err(error) = shipping.flush(FLUSH_WAIT).await {
             tracing::warn!(%error, "stopping before billing has all usage");
         }

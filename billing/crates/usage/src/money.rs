@@ -22,6 +22,20 @@ impl Pico {
     /// Pico in one currency unit.
     pub const UNIT: i128 = 1_000_000_000_000;
 
+    /// The amount of a decimal number of currency units, such as `12.50`: digits, a point, at most twelve places, no sign.
+    /// `None` for anything else, and for more than 10^18 units.
+    #[must_use]
+    pub fn from_units(text: &str) -> Option<Pico> {
+        let (whole, places) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+        if !digits(whole) || !digits(places) || places.len() > 12 || whole.len() > 18 {
+            return None;
+        }
+        let units: i128 = whole.parse().ok()?;
+        let part: i128 = format!("{places:0<12}").parse().ok()?;
+        Some(Pico(units * Self::UNIT + part))
+    }
+
     /// Sum, or `None` where it does not fit.
     #[must_use]
     pub fn checked_add(self, other: Pico) -> Option<Pico> {
@@ -76,6 +90,18 @@ impl<'de> Deserialize<'de> for Pico {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_units() {
+        for (text, pico) in
+            [("12.50", 12_500_000_000_000), ("0", 0), ("0.000000000001", 1), ("3", 3 * Pico::UNIT)]
+        {
+            assert_eq!(Pico::from_units(text), Some(Pico(pico)), "{text}");
+        }
+        for text in ["", ".", "1.", ".5", "-1", "+1", "1e3", "0.0000000000001", "1 ", "9999999999999999999"] {
+            assert_eq!(Pico::from_units(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn shows_all_places() {

@@ -1,12 +1,14 @@
 //! Who may do what ([`Principal`], [`TokenKeys`]), and how much at one time ([`Gate`], [`Permit`]),
-//! and what only once ([`OnceStore`]).
+//! what only once ([`OnceStore`]), and for how much money ([`Budgets`], [`Purse`]).
 
+mod budget;
 mod hops;
 mod once;
 mod permit;
 mod principal;
 mod token;
 
+pub use budget::{Budgets, LeaseError, LeaseSource, Opening, Purse};
 pub use hops::{Depth, HOPS, HopKey};
 pub use once::{Claimed, IDEMPOTENCY_KEY, KeptAnswer, OnceError, OnceKey, OnceStore, idempotency_key};
 pub use permit::{Gate, GateOptions, Permit};

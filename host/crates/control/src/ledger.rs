@@ -1,4 +1,5 @@
 mod bill;
+mod budget;
 mod receipts;
 mod usage;
 mod window;
@@ -16,6 +17,8 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(usage::usage))
         .routes(routes!(bill::bill))
+        .routes(routes!(budget::show, budget::set))
+        .routes(routes!(budget::grant))
         .routes(routes!(receipts::receipts))
         .routes(routes!(receipts::receipt))
 }
@@ -24,6 +27,8 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
 async fn ask(shared: &Shared, call: Call) -> Answer<Reply> {
     match shared.deps.ledger.call(call).await? {
         Reply::Refused { code, message } if code == "malformed" => Err(refuse(ErrorKind::Malformed, message)),
+        // What is asked for is not possible; the message says what is.
+        Reply::Refused { code, message } if code == "budget" => Err(refuse(ErrorKind::Invalid, message)),
         Reply::Refused { code, message } => {
             tracing::error!(code, message, "billing refused a question of the control API");
             Err(Failure(Error::internal()))

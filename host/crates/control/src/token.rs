@@ -36,6 +36,10 @@ struct TokenRequest {
     /// One hour if absent, at most 30 days, and no longer than the caller's own token lives.
     #[serde(default)]
     ttl_seconds: Option<u64>,
+    /// Tells it from the maker's other tokens, for caps (`PUT …/budget`) and logs: its subject is the maker's, a slash and
+    /// this name. 1 to 40 of `a-z`, `0-9` and `-`.
+    #[serde(default)]
+    name: Option<String>,
 }
 
 /// A new token.
@@ -52,6 +56,21 @@ struct TokenAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     tenant: Option<String>,
     scopes: Vec<String>,
+}
+
+/// The longest subject: caps and logs name it.
+const MAX_SUBJECT: usize = 256;
+
+fn subject(maker: &str, name: &str) -> Answer<String> {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if !(1..=40).contains(&name.len()) || !name.bytes().all(fits) {
+        return Err(malformed("name is 1 to 40 of a-z, 0-9 and -"));
+    }
+    let subject = format!("{maker}/{name}");
+    if subject.len() > MAX_SUBJECT {
+        return Err(malformed("this token was made by too many others: make one with the first of them"));
+    }
+    Ok(subject)
 }
 
 /// Mints a token that allows no more than the caller's own, and lives no longer.
@@ -87,12 +106,11 @@ async fn mint(
     if ttl == 0 {
         return Err(Failure(Error::unauthenticated()));
     }
-    let grant = Grant {
-        subject: caller.0.subject.clone(),
-        tenant: tenant.clone(),
-        scopes,
-        ttl: Duration::from_secs(ttl),
+    let subject = match asked.name.as_deref() {
+        None => caller.0.subject.clone(),
+        Some(name) => subject(&caller.0.subject, name)?,
     };
+    let grant = Grant { subject, tenant: tenant.clone(), scopes, ttl: Duration::from_secs(ttl) };
     let token = shared.deps.keys.mint(grant).map_err(|error| {
         tracing::error!(%error, "a token could not be signed");
         Failure(Error::internal())

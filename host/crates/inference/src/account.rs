@@ -40,9 +40,32 @@ impl Account {
 pub struct ChargeMeter {
     charged_ns: AtomicU64,
     computes: AtomicU32,
+    /// What is paid for; none is no bound.
+    paid_ns: Option<AtomicU64>,
 }
 
 impl ChargeMeter {
+    /// A meter that charges no more than what [`ChargeMeter::pay`] was told; the rest is the platform's.
+    #[must_use]
+    pub fn bounded() -> Self {
+        Self { paid_ns: Some(AtomicU64::new(0)), ..Self::default() }
+    }
+
+    /// There is money for so many nanoseconds more.
+    pub fn pay(&self, ns: u64) {
+        if let Some(paid) = &self.paid_ns {
+            // Closures of this shape never fail.
+            let _ = paid.fetch_update(Ordering::AcqRel, Ordering::Acquire, |p| Some(p.saturating_add(ns)));
+        }
+    }
+
+    /// Nanoseconds that are paid for and not charged yet.
+    #[must_use]
+    pub fn room_ns(&self) -> u64 {
+        let paid = self.paid_ns.as_ref().map_or(u64::MAX, |paid| paid.load(Ordering::Acquire));
+        paid.saturating_sub(self.charged_ns())
+    }
+
     /// Nanoseconds charged so far.
     #[must_use]
     pub fn charged_ns(&self) -> u64 {
@@ -55,9 +78,16 @@ impl ChargeMeter {
         self.computes.load(Ordering::Acquire)
     }
 
-    pub(crate) fn add(&self, ns: u64) {
-        self.charged_ns.fetch_add(ns, Ordering::AcqRel);
+    /// Charges as much of it as is paid for, and tells how much that is.
+    pub(crate) fn add(&self, ns: u64) -> u64 {
+        let most = self.paid_ns.as_ref().map_or(u64::MAX, |paid| paid.load(Ordering::Acquire));
+        let mut charged = ns;
+        let _ = self.charged_ns.fetch_update(Ordering::AcqRel, Ordering::Acquire, |before| {
+            charged = ns.min(most.saturating_sub(before));
+            Some(before + charged)
+        });
         self.computes.fetch_add(1, Ordering::AcqRel);
+        charged
     }
 }
 
@@ -149,6 +179,16 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bounded_meter_charges_what_is_paid() {
+        let meter = ChargeMeter::bounded();
+        meter.pay(10);
+        assert_eq!((meter.add(7), meter.room_ns(), meter.add(7), meter.add(7)), (7, 3, 3, 0));
+        meter.pay(5);
+        assert_eq!((meter.add(2), meter.charged_ns(), meter.computes()), (2, 12, 4));
+        assert_eq!(ChargeMeter::default().add(u64::MAX), u64::MAX);
+    }
 
     #[test]
     fn busy_time_is_at_least_what_was_charged() {

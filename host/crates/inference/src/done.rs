@@ -40,9 +40,9 @@ impl Done {
         let computes = entries.len();
         for ((entry, tensors), share) in entries.into_iter().zip(outputs).zip(shares) {
             match entry.slot.settle(share) {
-                Ok(()) => {
-                    charged_ns = charged_ns.saturating_add(share);
-                    answers.push((entry, tensors, share));
+                Ok(charged) => {
+                    charged_ns = charged_ns.saturating_add(charged);
+                    answers.push((entry, tensors, charged));
                 }
                 // A caller who left in time has fixed its own charge.
                 Err(fixed_ns) => charged_ns = charged_ns.saturating_add(fixed_ns),
@@ -73,7 +73,7 @@ pub(crate) fn fail(model: &Model, entries: Vec<Entry>, busy_ns: u64, error: &Com
     let mut answers = Vec::with_capacity(entries.len());
     for entry in entries {
         match entry.slot.settle(0) {
-            Ok(()) => answers.push(entry.reply),
+            Ok(_) => answers.push(entry.reply),
             Err(fixed_ns) => charged_ns = charged_ns.saturating_add(fixed_ns),
         }
     }

@@ -98,34 +98,29 @@ impl Slot {
                 Leave::Waiting
             }
             State::Running(Running { run, part, hopeless }) => {
-                let charged_ns = part.of(busy_ns(run));
+                let charged_ns = self.charge(part.of(busy_ns(run)));
                 *state = State::Left { charged_ns };
-                self.charge(charged_ns);
                 Leave::Running { run, charged_ns, hopeless }
             }
             State::Left { .. } | State::Settled => Leave::Settled,
         }
     }
 
-    /// The lane ends the entry with a charge; whoever settles answers the caller soon.
+    /// The lane ends the entry with a charge; whoever settles answers the caller soon. Returns what is charged: less
+    /// than asked for where a budget bounds it.
     ///
     /// # Errors
     /// The charge that was fixed where the caller has left before: it stands, and nobody waits for an answer.
-    pub(crate) fn settle(&self, charged_ns: u64) -> Result<(), u64> {
+    pub(crate) fn settle(&self, charged_ns: u64) -> Result<u64, u64> {
         let mut state = self.state.lock();
         if let State::Left { charged_ns } = *state {
             return Err(charged_ns);
         }
         *state = State::Settled;
-        if charged_ns > 0 {
-            self.charge(charged_ns);
-        }
-        Ok(())
+        Ok(if charged_ns > 0 { self.charge(charged_ns) } else { 0 })
     }
 
-    fn charge(&self, ns: u64) {
-        if let Some(meter) = &self.meter {
-            meter.add(ns);
-        }
+    fn charge(&self, ns: u64) -> u64 {
+        self.meter.as_ref().map_or(ns, |meter| meter.add(ns))
     }
 }

@@ -6,6 +6,7 @@
 mod admin;
 mod answer;
 mod authority;
+mod budget;
 mod control;
 #[cfg(test)]
 mod fuzz;

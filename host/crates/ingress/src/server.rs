@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
-use wasmeter_admission::{Gate, HopKey, TokenKeys};
+use wasmeter_admission::{Budgets, Gate, HopKey, TokenKeys};
 use wasmeter_catalog::Catalog;
 use wasmeter_runtime::Invoker;
 use wasmeter_types::{Error, ErrorKind};
@@ -86,6 +86,8 @@ pub struct Deps {
     pub hops: HopKey,
     /// How much at one time.
     pub gate: Gate,
+    /// For how much money.
+    pub budgets: Budgets,
     /// Runs functions.
     pub invoker: Invoker,
     /// `/api/…`.

@@ -14,6 +14,7 @@ use wasmeter_runtime::{BodyError, Invocation};
 use wasmeter_types::{Error, ErrorKind, InvocationId};
 
 use crate::answer::{self, Body};
+use crate::budget::purse;
 use crate::once::Entered;
 use crate::paced::Paced;
 use crate::route::Target;
@@ -94,14 +95,17 @@ async fn invoke(
             }
         }
     };
+    let purse = purse(deps, &target.tenant, &revision, &caller, &head.headers).await?;
     let is_token = |value: &HeaderValue| deps.tokens.named_in(value);
     let request = for_guest(Request::from_parts(head, body), scheme, target, is_token)?;
     let tenant = target.tenant.clone();
     // Ids are made of hexadecimal digits.
     let which = HeaderValue::from_str(&revision.id).ok().filter(|_| figures);
-    let invocation = Invocation { id, tenant, revision, request, permit, figures, accepted, depth };
+    let invocation = Invocation { id, tenant, revision, request, permit, purse, figures, accepted, depth };
     let reply = deps.invoker.invoke(invocation).await;
-    let charged = reply.answer.as_ref().map_or_else(|e| e.kind.is_charged(), |_| true);
+    // A guest that its budget stopped has run, and is charged for that.
+    let is_charged = |e: &Error| e.kind.is_charged() || e.kind == ErrorKind::PaymentRequired;
+    let charged = reply.answer.as_ref().map_or_else(is_charged, |_| true);
     let mut response = match reply.answer {
         Ok(response) => {
             let (mut parts, body) = response.into_parts();
@@ -143,6 +147,14 @@ pub(crate) enum Caller {
 impl Caller {
     pub(crate) fn is_tenant(&self) -> bool {
         matches!(self, Self::Tenant(_))
+    }
+
+    /// The subject of its token.
+    pub(crate) fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Anonymous => None,
+            Self::Tenant(subject) => Some(subject),
+        }
     }
 }
 

@@ -111,6 +111,12 @@ impl Spool {
         self.shared.unshipped()
     }
 
+    /// Records of earlier epochs that are not booked yet.
+    #[must_use]
+    pub fn backlog(&self) -> u64 {
+        self.shared.backlog_records.load(Ordering::Relaxed)
+    }
+
     /// Whether new invocations may be admitted: there is room for their records, and the disk takes them. Some room
     /// is kept for those that run already. Costs two atomic loads.
     #[must_use]

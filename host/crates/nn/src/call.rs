@@ -167,8 +167,8 @@ impl NnCtx {
             return Err(NnError::new(ErrorCode::TooLarge, message));
         }
         check_names(&inputs)?;
+        let meter = Some(self.paid_charges(model)?);
         self.computes += 1;
-        let meter = Some(self.charges(model));
         let (tenant, deadline) = (self.tenant.clone(), self.deadline);
         Ok(ComputeRequest { tenant, model: model.clone(), inputs, deadline, meter })
     }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use wasmeter_admission::Purse;
 use wasmeter_inference::{ChargeMeter, Handle, Lease, ModelKey};
 use wasmeter_types::{ErrorKind, ModelName};
 use wasmeter_usage::{DeviceClass, ModelUse};
@@ -59,6 +60,8 @@ pub struct NnCtx {
     pub(crate) deadline: Instant,
     pub(crate) limits: NnLimits,
     quotas: Arc<Quotas>,
+    /// What pays for computes, where something bounds them.
+    pub(crate) purse: Option<Arc<Purse>>,
     /// From the first thing that it holds on.
     share: Option<Share>,
     pub(crate) graphs: usize,
@@ -103,6 +106,7 @@ impl NnCtx {
             deadline,
             limits,
             quotas,
+            purse: None,
             share: None,
             graphs: 0,
             contexts: 0,
@@ -115,6 +119,12 @@ impl NnCtx {
             flights: Vec::new(),
             core: CoreState::default(),
         }
+    }
+
+    /// Has computes paid from a purse: one that it cannot pay is refused before it is queued.
+    #[must_use]
+    pub fn paid_by(self, purse: Option<Arc<Purse>>) -> Self {
+        Self { purse, ..self }
     }
 
     /// Its part of the tenant's account.
@@ -154,7 +164,8 @@ impl NnCtx {
         if let Some(known) = self.uses.iter().find(|u| u.key == *key) {
             return known.charges.clone();
         }
-        let charges = Arc::new(ChargeMeter::default());
+        let bounded = self.purse.is_some();
+        let charges = Arc::new(if bounded { ChargeMeter::bounded() } else { ChargeMeter::default() });
         let placed = self.models.placement(key);
         self.uses.push(Use { key: key.clone(), charges: charges.clone(), placed });
         charges

@@ -15,6 +15,7 @@ mod graph;
 mod inference;
 mod inflight;
 mod older;
+mod purse;
 mod quota;
 mod steps;
 mod tensor;

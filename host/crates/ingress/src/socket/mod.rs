@@ -26,6 +26,7 @@ use wasmeter_runtime::{BodyError, Invocation, WEBSOCKET};
 use wasmeter_types::{ByteSize, Error, ErrorKind, InvocationId, WebsocketSection};
 
 use crate::answer::{self, Body};
+use crate::budget::purse;
 use crate::route::Target;
 use crate::server::Deps;
 use crate::trigger::{admit, for_guest};
@@ -86,6 +87,8 @@ impl Sockets {
         let slot = self.slots.clone().try_acquire_owned().map_err(|_| {
             Error::new(ErrorKind::Overloaded, "the host is at its limit of WebSockets: retry later")
         })?;
+        let tenant = &target.tenant;
+        let purse = purse(deps, tenant, &admitted.revision, &admitted.caller, request.headers()).await?;
         let limits = admitted.revision.manifest.websocket.clone().unwrap_or_default();
         let figures = admitted.caller.is_tenant();
         // The deadline of a connection is not that of a call.
@@ -108,6 +111,7 @@ impl Sockets {
             revision: Arc::new(revision),
             request,
             permit: admitted.permit,
+            purse,
             figures,
             accepted,
             depth: admitted.depth,

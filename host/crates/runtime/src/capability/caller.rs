@@ -21,6 +21,8 @@ pub(crate) struct Caller {
     pub(crate) depth: Depth,
     /// When everything ends.
     pub(crate) deadline: Instant,
+    /// What it began with.
+    pub(crate) fuel: u64,
     /// List prices, for the cost so far.
     pub(crate) prices: Option<Arc<PriceSheet>>,
     /// Bytes that may still be logged, with standard output and error.

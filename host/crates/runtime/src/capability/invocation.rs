@@ -51,7 +51,7 @@ fn fuel_left(call: &Call<'_>) -> wasmtime::Result<u64> {
 fn spent(call: &Call<'_>) -> wasmtime::Result<Spent> {
     let guest = call.data();
     let caller = guest.caller();
-    let fuel = caller.revision.manifest.limits.fuel.saturating_sub(fuel_left(call)?);
+    let fuel = caller.fuel.saturating_sub(fuel_left(call)?);
     let sent_bytes = caller.outbound.sent();
     let mut so_far = Quantities { fuel, requests: 1, egress_bytes: sent_bytes, ..Quantities::default() };
     for model in guest.nn.uses() {

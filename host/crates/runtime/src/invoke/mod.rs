@@ -25,7 +25,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wasmeter_admission::{Depth, Permit};
+use wasmeter_admission::{Depth, Permit, Purse};
 use wasmeter_catalog::Revision;
 use wasmeter_inference::Handle;
 use wasmeter_nn::{NnLimits, Quotas, Resolver, TenantLimits};
@@ -100,6 +100,8 @@ pub struct Invocation {
     pub request: Request<UnsyncBoxBody<Bytes, BodyError>>,
     /// Ends after the usage is recorded.
     pub permit: Permit,
+    /// What it may cost, where something bounds it.
+    pub purse: Option<Purse>,
     /// Whether the caller may see the figures.
     pub figures: bool,
     /// When the request was accepted.
@@ -220,6 +222,12 @@ impl Invoker {
                 Reply { answer: Err(late), figures: None }
             }
         }
+    }
+
+    /// The list prices; none if billing was never reached.
+    #[must_use]
+    pub fn prices(&self) -> Option<Arc<PriceSheet>> {
+        self.inner.recorder.prices()
     }
 
     /// Whether the usage of new work could be recorded.

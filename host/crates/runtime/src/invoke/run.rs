@@ -7,6 +7,7 @@ use http::{Method, Response};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use wasmeter_admission::Purse;
 use wasmeter_nn::NnCtx;
 use wasmeter_types::{Error, ErrorKind, Limits, unix_ns};
 use wasmeter_usage::{ModelUse, Outcome, RECORD_VERSION, UsageRecord};
@@ -52,10 +53,12 @@ pub(super) async fn run(
     reply: oneshot::Sender<Answer>,
 ) {
     let (start_ns, started) = (unix_ns(), Instant::now());
-    let Invocation { id, tenant, revision, request, permit, figures, accepted, depth } = invocation;
+    let Invocation { id, tenant, revision, request, permit, purse, figures, accepted, depth } = invocation;
+    let purse = purse.map(Arc::new);
     let limits = &revision.manifest.limits;
     let deadline = accepted + limits.deadline.0;
     let log = host.logs.of(&tenant, &revision.manifest.function.name);
+    let fuel = purse.as_ref().map_or(limits.fuel, |purse| purse.fuel());
     let caller = Arc::new(Caller {
         id,
         tenant: tenant.clone(),
@@ -63,6 +66,7 @@ pub(super) async fn run(
         log: log.clone(),
         depth,
         deadline,
+        fuel,
         prices: host.recorder.prices(),
         log_budget: LogBudget::default(),
         outbound: Used::default(),
@@ -108,8 +112,9 @@ pub(super) async fn run(
                 deadline,
                 nn_limits(revision.manifest.models.limits()),
                 host.quotas.clone(),
-            );
-            let run = Run { host: &host, limits, deadline, cancel: &cancel };
+            )
+            .paid_by(purse.clone());
+            let run = Run { host: &host, limits, fuel, deadline, cancel: &cancel };
             let mut books = Books { carrier: &mut carrier, timing: &mut timing, spent: &mut spent };
             match &loaded.pre {
                 Pre::Component(pre) => {
@@ -146,6 +151,7 @@ pub(super) async fn run(
             request_slow: seen.slow(),
             memory_refused: spent.memory_refused,
             limits,
+            purse: purse.as_deref(),
         }),
     };
     if let Some(note) = &verdict.note {
@@ -171,6 +177,7 @@ pub(super) async fn run(
         // Not a second reading of the wall clock, which may have been set back meanwhile.
         end_ns: start_ns.saturating_add(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX)),
         price_book: prices.as_ref().map_or_else(String::new, |p| p.hash.clone()),
+        draw: purse.as_deref().and_then(Purse::draw),
     };
     if verdict.error.is_some() && !carrier.streaming() {
         record.egress_bytes = 0;
@@ -178,7 +185,10 @@ pub(super) async fn run(
     // What the guest sent elsewhere left the platform, however the invocation ended.
     record.egress_bytes = record.egress_bytes.saturating_add(caller.outbound.sent());
     let kept = host.recorder.record(&record).await;
-    drop(permit);
+    if let (Some(purse), Ok(())) = (&purse, &kept) {
+        purse.settle(prices.as_ref().and_then(|p| p.cost(&record)).unwrap_or_default());
+    }
+    drop((permit, purse));
     timing.host_calls = caller.toll.calls();
     let shown = Figures::new(&record, prices.as_deref(), timing);
     access_line(&record, &seen, timing);
@@ -221,6 +231,8 @@ pub(super) struct Ended {
 pub(super) struct Run<'a> {
     host: &'a Inner,
     pub(super) limits: &'a Limits,
+    /// The limit, or what is paid for.
+    fuel: u64,
     deadline: Instant,
     cancel: &'a CancellationToken,
 }
@@ -259,7 +271,7 @@ impl Run<'_> {
         let (toll, gate) = store.data_mut().toll();
         let owed = gate.owed(toll);
         let left = store.get_fuel().unwrap_or(0).saturating_sub(owed);
-        spent.fuel = self.limits.fuel.saturating_sub(left);
+        spent.fuel = self.fuel.saturating_sub(left);
         store.data_mut().nn().settle();
         spent.models = store.data_mut().nn().uses();
         spent.fault = store.data_mut().nn().fault().cloned();
@@ -268,7 +280,7 @@ impl Run<'_> {
 
     pub(super) fn prepare<T: Metered>(&self, store: &mut Store<T>) -> wasmtime::Result<()> {
         store.limiter(|guest| guest.memory());
-        store.set_fuel(self.limits.fuel)?;
+        store.set_fuel(self.fuel)?;
         store.fuel_async_yield_interval(Some(self.host.options.yield_interval))?;
         store.call_hook_async(Collector);
         store.set_hostcall_fuel(usize::try_from(self.limits.memory.0).unwrap_or(usize::MAX));

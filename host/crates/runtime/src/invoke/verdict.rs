@@ -1,4 +1,5 @@
 use http::StatusCode;
+use wasmeter_admission::Purse;
 use wasmeter_nn::Fault;
 use wasmeter_types::{Error, ErrorKind};
 use wasmeter_usage::Outcome;
@@ -34,6 +35,8 @@ pub(super) struct End<'a> {
     pub(super) request_slow: bool,
     pub(super) memory_refused: bool,
     pub(super) limits: &'a wasmeter_types::Limits,
+    /// What bounds its cost.
+    pub(super) purse: Option<&'a Purse>,
 }
 
 /// Whether a status ends a request (RFC 9110, section 15): 101 would hand the connection over, and beyond 599 there is none.
@@ -91,7 +94,7 @@ impl Verdict {
                 ErrorKind::GuestFailed,
                 format!("the function's answer is larger than its limits.response-body of {most} bytes"),
             ),
-            (None, Some(Err(error))) => Self::trap(&error, limits, end.memory_refused),
+            (None, Some(Err(error))) => Self::trap(&error, limits, end.memory_refused, end.purse),
             (None, Some(Ok(())) | None) if end.status.is_none() => Self::failed(
                 Outcome::Trap,
                 ErrorKind::GuestFailed,
@@ -108,17 +111,23 @@ impl Verdict {
         }
     }
 
-    /// A fault of ours that the guest met and did not get over: nothing is charged.
+    /// A fault of ours that the guest met and did not get over: nothing is charged, unless it was the budget's end.
     fn ours(fault: Option<&Fault>) -> Self {
         let Some(fault) = fault else { return Self::failed(Outcome::Platform, ErrorKind::Internal, "") };
         let outcome = match fault.kind {
             ErrorKind::DeviceLost => Outcome::DeviceLost,
+            ErrorKind::PaymentRequired => Outcome::Budget,
             _ => Outcome::Platform,
         };
         Self::failed(outcome, fault.kind, fault.message.clone())
     }
 
-    fn trap(error: &wasmtime::Error, limits: &wasmeter_types::Limits, memory_refused: bool) -> Self {
+    fn trap(
+        error: &wasmtime::Error,
+        limits: &wasmeter_types::Limits,
+        memory_refused: bool,
+        purse: Option<&Purse>,
+    ) -> Self {
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
             return Self::failed(
                 Outcome::Trap,
@@ -126,7 +135,12 @@ impl Verdict {
                 format!("the function exited with status {} instead of answering", exit.0),
             );
         }
+        let short = purse.filter(|purse| purse.fuel() < limits.fuel);
         let mut verdict = match error.downcast_ref::<Trap>() {
+            Some(Trap::OutOfFuel) if short.is_some() => {
+                let why = short.map(Purse::why).unwrap_or_default();
+                Self::failed(Outcome::Budget, ErrorKind::PaymentRequired, why)
+            }
             Some(Trap::OutOfFuel) => Self::failed(
                 Outcome::OutOfFuel,
                 ErrorKind::GuestFailed,

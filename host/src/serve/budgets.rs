@@ -1,0 +1,95 @@
+//! Leases from billing.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::timeout;
+use wasmeter_admission::{LeaseError, LeaseSource};
+use wasmeter_metering::{BillingClient, BillingError, Spool};
+use wasmeter_usage::wire::{Call, Reply};
+use wasmeter_usage::{Budgeted, Lease, LeaseAsk, Pico};
+
+/// A caller waits for a lease no longer.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// Asks billing, and remembers which tenants have budgets: a host that starts before billing must not let them spend
+/// freely.
+pub(crate) struct BillingLeases {
+    pub(crate) billing: BillingClient,
+    pub(crate) spool: Spool,
+    pub(crate) kept: PathBuf,
+}
+
+impl BillingLeases {
+    /// What the last process knew.
+    pub(crate) fn known(&self) -> anyhow::Result<Vec<Budgeted>> {
+        match std::fs::read(&self.kept) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)
+                .map_err(|e| anyhow::anyhow!("{} is damaged ({e}): delete it", self.kept.display()))?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn ask(&self, call: Call) -> Result<Reply, LeaseError> {
+        match timeout(WAIT, self.billing.call(call)).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(BillingError::Refused { code, .. })) if code == "budget" => Err(LeaseError::Gone),
+            Ok(Err(BillingError::Unavailable(_))) | Err(_) => Err(LeaseError::Away),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "billing gives no lease");
+                Err(LeaseError::Away)
+            }
+        }
+    }
+
+    async fn keep(&self, budgets: &[Budgeted]) {
+        let Ok(bytes) = serde_json::to_vec(budgets) else { return };
+        let path = self.kept.clone();
+        let kept = tokio::task::spawn_blocking(move || {
+            if std::fs::read(&path).is_ok_and(|old| old == bytes) {
+                return Ok(());
+            }
+            wasmeter_store::write_private(&path, &bytes)
+        });
+        if let Err(error) = kept.await.map_err(std::io::Error::other).flatten() {
+            tracing::warn!(%error, "cannot keep which tenants have budgets: a restart without billing does not know");
+        }
+    }
+}
+
+#[async_trait]
+impl LeaseSource for BillingLeases {
+    async fn budgeted(&self) -> Result<Vec<Budgeted>, LeaseError> {
+        match self.ask(Call::Budgets).await? {
+            Reply::Budgets { budgets } => {
+                self.keep(&budgets).await;
+                Ok(budgets)
+            }
+            _ => Err(LeaseError::Away),
+        }
+    }
+
+    async fn lease(
+        &self,
+        tenant: &str,
+        key: Option<&str>,
+        drawn: Pico,
+        want: Pico,
+    ) -> Result<Lease, LeaseError> {
+        let ask = LeaseAsk {
+            node: self.spool.node().to_owned(),
+            epoch: self.spool.epoch(),
+            settled: self.spool.backlog() == 0,
+            tenant: tenant.to_owned(),
+            key: key.map(str::to_owned),
+            drawn,
+            want,
+        };
+        match self.ask(Call::Lease(ask)).await? {
+            Reply::Lease(lease) => Ok(lease),
+            _ => Err(LeaseError::Away),
+        }
+    }
+}

@@ -129,7 +129,10 @@ pub const TABLE: &[Case] = &[
     trap("long", "/unreachable", "unreachable", "unreachable"),
     trap("long", "/exit", "exited with status 1", "exited with status 1"),
     trap("start-trap", "/", "unreachable", "unreachable"),
-    trap("long", "/header", "failed in a call to the host", "total size of fields exceeds limit"),
+    trap("long", "/header", "limits.header-bytes of 65536", "total size of fields exceeds limit"),
+    // Less than the bytes of header fields, more than their number.
+    trap("long", "/headers?n=500", "500 header fields; its limits.headers is 100", "limits.headers"),
+    trap("long", "/headers", "limits.header-bytes", "total size of fields exceeds limit"),
     ok("long", "/header-split", "0 taken\n"),
     ok("long", "/header-ours", "forged\n"),
     ok("long", "/status?n=200", "odd\n"),
@@ -161,8 +164,8 @@ pub const TABLE: &[Case] = &[
     trap("pointer-command", "/", "", ""),
     row("long", "/stdout-line", Sees::Answer(200, "true\n"), "ok", SOME, "log is full (64KiB)"),
     // Handles.
-    trap("long", "/leak-fields", "failed in a call to the host", ""),
-    trap("long", "/leak-pollables", "failed in a call to the host", ""),
+    trap("long", "/leak-fields", "limits.handles of 10000", ""),
+    trap("long", "/leak-pollables", "limits.handles of 10000", ""),
     trap("long", "/leak-errors", "failed in a call to the host", ""),
     trap("long", "/forged", "failed in a call to the host", "unknown handle index"),
     trap("long", "/dropped-twice", "failed in a call to the host", "unknown handle index"),

@@ -10,6 +10,7 @@ mod budget;
 mod control;
 #[cfg(test)]
 mod fuzz;
+mod head;
 mod once;
 mod paced;
 mod route;

@@ -20,11 +20,12 @@ use tower::util::BoxCloneSyncService;
 use wasmeter_admission::{Budgets, Gate, HopKey, TokenKeys};
 use wasmeter_catalog::Catalog;
 use wasmeter_runtime::Invoker;
-use wasmeter_types::{Error, ErrorKind};
+use wasmeter_types::{Error, ErrorKind, HEADER_BYTES, HEADERS};
 
 use crate::answer::{self, Body};
 use crate::authority::Domain;
 use crate::control::control;
+use crate::head;
 use crate::once::Once;
 use crate::route::{Route, route};
 use crate::socket::Sockets;
@@ -202,20 +203,24 @@ impl Front {
     }
 }
 
+/// Header fields, and bytes of a head, beyond which the parser ends the connection with an answer that cannot say why.
+const PARSED: usize = 2 * HEADERS as usize;
+const PARSED_BYTES: usize = 2 * HEADER_BYTES as usize;
+
 fn builder(options: ServerOptions) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(options.head_timeout)
-        .max_buf_size(64 << 10)
-        .max_headers(100)
+        .max_buf_size(PARSED_BYTES)
+        .max_headers(PARSED)
         .half_close(false);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(256)
-        .max_header_list_size(64 << 10)
+        .max_header_list_size(PARSED_BYTES as u32)
         .max_local_error_reset_streams(256)
         .keep_alive_interval(Duration::from_secs(30));
     builder
@@ -225,13 +230,10 @@ impl Front {
     async fn respond(&self, scheme: Scheme, request: Request<Incoming>) -> Response<Body> {
         let deps = &self.deps;
         let version = request.version();
-        let found = route(
-            deps.domain.as_ref(),
-            request.method(),
-            request.version(),
-            request.uri(),
-            request.headers(),
-        );
+        let found = head::check(request.headers()).and_then(|()| {
+            let (method, uri) = (request.method(), request.uri());
+            route(deps.domain.as_ref(), method, version, uri, request.headers())
+        });
         let response = match found {
             Ok(Route::Function(target)) => trigger(deps, scheme, *target, request).await,
             Ok(Route::Socket(target)) => self.sockets.open(deps, scheme, *target, request).await,

@@ -15,6 +15,7 @@ use wasmeter_types::{Error, ErrorKind, InvocationId};
 
 use crate::answer::{self, Body};
 use crate::budget::purse;
+use crate::head;
 use crate::once::Entered;
 use crate::paced::Paced;
 use crate::route::Target;
@@ -62,6 +63,8 @@ pub(crate) fn admit(
     let depth = deps.hops.check(headers)?;
     let (revision, caller) = authorize(deps, id, target, headers)?;
     let limits = &revision.manifest.limits;
+    let bounds = limits.bounds();
+    head::check_for(headers, bounds.headers, bounds.header_bytes, "this function's, by its [limits],")?;
     check_length(headers, limits.request_body.0)?;
     if !deps.invoker.accepting() {
         let message =

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use wasmeter_nn::{NnCtx, NnCtxView, NnView};
+use wasmeter_types::{Bounds, Limits};
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -8,11 +9,6 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::capability::{self, Caller, Capabilities, Hooks};
 use crate::toll::{Gate, Toll};
-
-/// Resources of all kinds that one invocation may hold.
-pub(crate) const RESOURCES: usize = 10_000;
-/// Table elements of one invocation.
-const TABLE_ELEMENTS: usize = 100_000;
 
 /// The data of a store: one invocation.
 pub(crate) struct Guest {
@@ -24,7 +20,7 @@ pub(crate) struct Guest {
     pub(crate) capabilities: Arc<Capabilities>,
     pub(crate) table: ResourceTable,
     pub(crate) nn: NnCtx,
-    pub(crate) memory: MemoryLimit,
+    room: Room,
 }
 
 impl Guest {
@@ -34,14 +30,14 @@ impl Guest {
         capabilities: Arc<Capabilities>,
         caller: Arc<Caller>,
     ) -> Self {
-        let memory = caller.revision.manifest.limits.memory.0;
+        let limits = &caller.revision.manifest.limits;
+        let (bounds, room) = (limits.bounds(), Room::new(limits));
         let hooks = Hooks::new(capabilities.outbound.clone(), caller.clone());
         let mut table = ResourceTable::new();
-        table.set_max_capacity(RESOURCES);
+        table.set_max_capacity(size(bounds.handles.into()));
         let mut http = WasiHttpCtx::new();
-        http.set_field_size_limit(64 << 10);
-        let (gate, memory) = (Gate::new(), MemoryLimit::new(memory));
-        Self { wasi, http, hooks, caller, gate, capabilities, table, nn, memory }
+        http.set_field_size_limit(size(bounds.header_bytes));
+        Self { wasi, http, hooks, caller, gate: Gate::new(), capabilities, table, nn, room }
     }
 
     /// For a host function, which begins with it: the invocation, charged for the call.
@@ -83,30 +79,44 @@ impl NnView for Guest {
     }
 }
 
-/// Linear memory of all instances of the invocation together.
-pub(crate) struct MemoryLimit {
-    used: usize,
-    most: usize,
-    pub(crate) refused: bool,
+/// What all instances of the invocation together may have.
+pub(crate) struct Room {
+    memory: usize,
+    most_memory: usize,
+    elements: usize,
+    bounds: Bounds,
+    pub(crate) refused: Refused,
 }
 
-impl MemoryLimit {
-    pub(crate) fn new(memory: u64) -> Self {
-        Self { used: 0, most: usize::try_from(memory).unwrap_or(usize::MAX), refused: false }
+/// What a guest asked for in vain.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Refused {
+    pub(crate) memory: bool,
+    pub(crate) elements: bool,
+}
+
+impl Room {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let refused = Refused::default();
+        Self { memory: 0, most_memory: size(limits.memory.0), elements: 0, bounds: limits.bounds(), refused }
     }
+}
+
+pub(crate) fn size(limit: u64) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 /// Store data whose use is measured in the same way, whatever kind of guest it belongs to.
 pub(crate) trait Metered: Send + 'static {
-    fn memory(&mut self) -> &mut MemoryLimit;
+    fn room(&mut self) -> &mut Room;
     fn nn(&mut self) -> &mut NnCtx;
     /// Its calls to the host, and how far they are paid.
     fn toll(&mut self) -> (&Toll, &mut Gate);
 }
 
 impl Metered for Guest {
-    fn memory(&mut self) -> &mut MemoryLimit {
-        &mut self.memory
+    fn room(&mut self) -> &mut Room {
+        &mut self.room
     }
 
     fn nn(&mut self) -> &mut NnCtx {
@@ -118,27 +128,33 @@ impl Metered for Guest {
     }
 }
 
-impl ResourceLimiter for MemoryLimit {
+impl ResourceLimiter for Room {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let used = self.used.saturating_add(desired.saturating_sub(current));
-        if used > self.most {
-            self.refused = true;
+        let memory = self.memory.saturating_add(desired.saturating_sub(current));
+        if memory > self.most_memory {
+            self.refused.memory = true;
             return Ok(false);
         }
-        self.used = used;
+        self.memory = memory;
         Ok(true)
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS)
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let elements = self.elements.saturating_add(desired.saturating_sub(current));
+        if elements > size(self.bounds.table_elements.into()) {
+            self.refused.elements = true;
+            return Ok(false);
+        }
+        self.elements = elements;
+        Ok(true)
     }
 
     fn instances(&self) -> usize {
-        100
+        size(self.bounds.instances.into())
     }
 
     fn tables(&self) -> usize {
-        100
+        size(self.bounds.tables.into())
     }
 
     fn memories(&self) -> usize {

@@ -6,14 +6,14 @@ use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::{WasiCtxBuilder, WasiView};
 
 use crate::capability::Caller;
-use crate::guest::{MemoryLimit, Metered, RESOURCES};
+use crate::guest::{Metered, Room, size};
 use crate::toll::{Gate, Toll};
 
 /// The data of a store that runs a core module: a `wasip1` command.
 pub(crate) struct CoreGuest {
     wasi: WasiP1Ctx,
     nn: NnCtx,
-    memory: MemoryLimit,
+    room: Room,
     caller: Arc<Caller>,
     gate: Gate,
 }
@@ -21,15 +21,16 @@ pub(crate) struct CoreGuest {
 impl CoreGuest {
     pub(crate) fn new(mut wasi: WasiCtxBuilder, nn: NnCtx, caller: Arc<Caller>) -> Self {
         let mut wasi = wasi.build_p1();
-        wasi.ctx().table.set_max_capacity(RESOURCES);
-        let memory = MemoryLimit::new(caller.revision.manifest.limits.memory.0);
-        Self { wasi, nn, memory, caller, gate: Gate::new() }
+        let limits = &caller.revision.manifest.limits;
+        wasi.ctx().table.set_max_capacity(size(limits.bounds().handles.into()));
+        let room = Room::new(limits);
+        Self { wasi, nn, room, caller, gate: Gate::new() }
     }
 }
 
 impl Metered for CoreGuest {
-    fn memory(&mut self) -> &mut MemoryLimit {
-        &mut self.memory
+    fn room(&mut self) -> &mut Room {
+        &mut self.room
     }
 
     fn nn(&mut self) -> &mut NnCtx {

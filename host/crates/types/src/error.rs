@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Conflict,
     /// The body is too large.
     TooLarge,
+    /// The header fields are too many or too large.
+    HeadersTooLarge,
     /// The component, model or manifest is not acceptable.
     Invalid,
     /// Over the quota.
@@ -72,6 +74,7 @@ impl ErrorKind {
             Self::TooLarge => 413,
             Self::Invalid => 422,
             Self::Quota => 429,
+            Self::HeadersTooLarge => 431,
             Self::Internal => 500,
             Self::GuestFailed | Self::DeviceLost => 502,
             Self::Overloaded | Self::Unavailable => 503,
@@ -93,6 +96,7 @@ impl ErrorKind {
             Self::SlowRequest => "slow_request",
             Self::Conflict => "conflict",
             Self::TooLarge => "too_large",
+            Self::HeadersTooLarge => "headers_too_large",
             Self::Invalid => "invalid",
             Self::Quota => "quota",
             Self::Internal => "internal",

@@ -84,6 +84,27 @@ pub struct Limits {
     pub response_body: ByteSize,
     /// Invocations of the function at one time on one host.
     pub concurrency: u32,
+    /// Core instances of the component; 64 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instances: Option<u32>,
+    /// Tables of all instances; 32 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tables: Option<u32>,
+    /// Elements of all tables together; 100,000 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table_elements: Option<u32>,
+    /// Resource handles (streams, pollables, header fields, tensors) at one time; 10,000 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handles: Option<u32>,
+    /// Bytes that one call to the host may hand over; as many as `memory` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_call_bytes: Option<ByteSize>,
+    /// Header fields of the request, and of the answer; 100 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<u32>,
+    /// Bytes of the header fields of the request, and of the answer; 64 KiB if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header_bytes: Option<ByteSize>,
 }
 
 impl Default for Limits {
@@ -95,6 +116,13 @@ impl Default for Limits {
             request_body: ByteSize(8 << 20),
             response_body: ByteSize(64 << 20),
             concurrency: 64,
+            instances: None,
+            tables: None,
+            table_elements: None,
+            handles: None,
+            host_call_bytes: None,
+            headers: None,
+            header_bytes: None,
         }
     }
 }
@@ -118,6 +146,14 @@ const MOST: Limits = Limits {
     request_body: ByteSize(64 << 20),
     response_body: ByteSize(1 << 30),
     concurrency: 512,
+    // Bounds have ceilings of their own.
+    instances: None,
+    tables: None,
+    table_elements: None,
+    handles: None,
+    host_call_bytes: None,
+    headers: None,
+    header_bytes: None,
 };
 
 impl FunctionManifest {
@@ -169,6 +205,7 @@ impl FunctionManifest {
         range("request-body (bytes)", l.request_body.0, MOST.request_body.0)?;
         range("response-body (bytes)", l.response_body.0, MOST.response_body.0)?;
         range("concurrency", l.concurrency.into(), MOST.concurrency.into())?;
+        l.bounds().check()?;
         self.idempotency.as_ref().map_or(Ok(()), IdempotencySection::check)?;
         self.websocket.as_ref().map_or(Ok(()), WebsocketSection::check)?;
         for (name, pairs) in [("env", &self.env), ("config", &self.config)] {

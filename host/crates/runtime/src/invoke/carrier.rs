@@ -7,7 +7,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
-use wasmeter_types::Error;
+use wasmeter_types::{Error, Limits};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use super::body::{BodyError, Chunk, ReplyBody};
@@ -35,6 +35,9 @@ pub(super) struct Carrier {
     /// Body bytes that the guest wrote.
     pub(super) bytes: u64,
     most: u64,
+    /// Fields of the head, and how many there may be.
+    headers: usize,
+    most_headers: usize,
     hold_bytes: usize,
     hold_time: Duration,
     hold_until: Option<Instant>,
@@ -49,7 +52,7 @@ pub(super) struct Carrier {
 impl Carrier {
     pub(super) fn new(
         reply: oneshot::Sender<Answer>,
-        most: u64,
+        limits: &Limits,
         host: &Inner,
         bodiless: bool,
         figures: bool,
@@ -64,7 +67,9 @@ impl Carrier {
             trailers: None,
             out: None,
             bytes: 0,
-            most,
+            most: limits.response_body.0,
+            most_headers: limits.bounds().headers as usize,
+            headers: 0,
             hold_bytes: host.options.hold_bytes,
             hold_time: host.options.hold_time,
             hold_until: None,
@@ -87,6 +92,11 @@ impl Carrier {
         self.status().map_or(0, |s| s.as_u16())
     }
 
+    /// Header fields of the answer.
+    pub(super) fn headers(&self) -> usize {
+        self.headers
+    }
+
     pub(super) fn streaming(&self) -> bool {
         self.out.is_some()
     }
@@ -94,8 +104,9 @@ impl Carrier {
     pub(super) fn head(&mut self, response: Response<HyperOutgoingBody>) {
         let (parts, body) = response.into_parts();
         let none = parts.status == StatusCode::NO_CONTENT || parts.status == StatusCode::NOT_MODIFIED;
-        // A status that is no answer must never be sent, so its head is not sent before the end either.
-        self.bodiless |= none || !is_final(parts.status);
+        self.headers = parts.headers.len();
+        // A head that is no answer must never be sent, so it is not sent before the end either.
+        self.bodiless |= none || !is_final(parts.status) || self.headers > self.most_headers;
         self.status = Some(parts.status);
         let kind = parts.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
         let socket = kind == WEBSOCKET;

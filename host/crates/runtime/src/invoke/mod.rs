@@ -1,5 +1,6 @@
 mod access;
 mod body;
+mod bound;
 mod carrier;
 mod cgi;
 mod command;

@@ -26,7 +26,7 @@ use super::verdict::{End, Stop, Verdict};
 use super::{Inner, Invocation, allow_list, nn_limits};
 use crate::capability::{Caller, KeyValueUsed, Used};
 use crate::engine::FUEL_SCHEDULE;
-use crate::guest::{Guest, Metered};
+use crate::guest::{Guest, Metered, Refused, size};
 use crate::guest_core::CoreGuest;
 use crate::guests::Fate;
 use crate::loader::{LoadError, Loaded, Pre};
@@ -79,7 +79,7 @@ pub(super) async fn run(
         let (body, seen) = GuestBody::new(body, limits.request_body.0);
         (http::Request::from_parts(parts, body), seen)
     };
-    let mut carrier = Carrier::new(reply, limits.response_body.0, &host, bodiless, figures);
+    let mut carrier = Carrier::new(reply, limits, &host, bodiless, figures);
     let mut timing = Timing { queue: started - accepted, ..Timing::default() };
     let mut spent = Spent::default();
     let loaded = match loaded {
@@ -149,7 +149,8 @@ pub(super) async fn run(
             fault: spent.fault.as_ref(),
             request_too_large: seen.over().then_some(limits.request_body.0),
             request_slow: seen.slow(),
-            memory_refused: spent.memory_refused,
+            refused: spent.refused,
+            headers: carrier.headers(),
             limits,
             purse: purse.as_deref(),
         }),
@@ -217,7 +218,7 @@ pub(super) struct Spent {
     fuel: u64,
     models: Vec<ModelUse>,
     fault: Option<wasmeter_nn::Fault>,
-    memory_refused: bool,
+    refused: Refused,
 }
 
 #[derive(Default)]
@@ -275,16 +276,17 @@ impl Run<'_> {
         store.data_mut().nn().settle();
         spent.models = store.data_mut().nn().uses();
         spent.fault = store.data_mut().nn().fault().cloned();
-        spent.memory_refused = store.data_mut().memory().refused;
+        spent.refused = store.data_mut().room().refused;
     }
 
     pub(super) fn prepare<T: Metered>(&self, store: &mut Store<T>) -> wasmtime::Result<()> {
-        store.limiter(|guest| guest.memory());
+        let bounds = self.limits.bounds();
+        store.limiter(|guest| guest.room());
         store.set_fuel(self.fuel)?;
         store.fuel_async_yield_interval(Some(self.host.options.yield_interval))?;
         store.call_hook_async(Collector);
-        store.set_hostcall_fuel(usize::try_from(self.limits.memory.0).unwrap_or(usize::MAX));
-        store.set_max_component_handles(10_000);
+        store.set_hostcall_fuel(size(bounds.host_call_bytes));
+        store.set_max_component_handles(size(bounds.handles.into()));
         Ok(())
     }
 

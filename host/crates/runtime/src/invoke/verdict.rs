@@ -6,6 +6,9 @@ use wasmeter_usage::Outcome;
 use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
+use super::bound::bound_met;
+use crate::guest::Refused;
+
 /// Why the guest was stopped from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -33,7 +36,9 @@ pub(super) struct End<'a> {
     pub(super) fault: Option<&'a Fault>,
     pub(super) request_too_large: Option<u64>,
     pub(super) request_slow: bool,
-    pub(super) memory_refused: bool,
+    pub(super) refused: Refused,
+    /// Header fields of the answer.
+    pub(super) headers: usize,
     pub(super) limits: &'a wasmeter_types::Limits,
     /// What bounds its cost.
     pub(super) purse: Option<&'a Purse>,
@@ -94,11 +99,20 @@ impl Verdict {
                 ErrorKind::GuestFailed,
                 format!("the function's answer is larger than its limits.response-body of {most} bytes"),
             ),
-            (None, Some(Err(error))) => Self::trap(&error, limits, end.memory_refused, end.purse),
+            (None, Some(Err(error))) => Self::trap(&error, limits, end.refused, end.purse),
             (None, Some(Ok(())) | None) if end.status.is_none() => Self::failed(
                 Outcome::Trap,
                 ErrorKind::GuestFailed,
                 "the function ended without an answer: it must set the response outparam",
+            ),
+            (None, _) if end.headers > limits.bounds().headers as usize => Self::failed(
+                Outcome::Trap,
+                ErrorKind::GuestFailed,
+                format!(
+                    "the function answered with {} header fields; its limits.headers is {}",
+                    end.headers,
+                    limits.bounds().headers
+                ),
             ),
             (None, _) => match end.status.filter(|s| !is_final(*s)) {
                 Some(status) => Self::failed(
@@ -125,7 +139,7 @@ impl Verdict {
     fn trap(
         error: &wasmtime::Error,
         limits: &wasmeter_types::Limits,
-        memory_refused: bool,
+        refused: Refused,
         purse: Option<&Purse>,
     ) -> Self {
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
@@ -149,14 +163,27 @@ impl Verdict {
             Some(trap) => {
                 Self::failed(Outcome::Trap, ErrorKind::GuestFailed, format!("the function trapped: {trap}"))
             }
-            None => Self::failed(
-                Outcome::Trap,
-                ErrorKind::GuestFailed,
-                "the function failed in a call to the host",
-            ),
+            None => {
+                let message = match bound_met(error, &limits.bounds()) {
+                    Some(bound) => {
+                        format!("the function failed in a call to the host or at its start: {bound}")
+                    }
+                    None => "the function failed in a call to the host".to_owned(),
+                };
+                Self::failed(Outcome::Trap, ErrorKind::GuestFailed, message)
+            }
         };
-        if let Some(shown) = verdict.error.as_mut().filter(|_| memory_refused) {
-            shown.message.push_str(&format!(" (it was refused memory: limits.memory is {})", limits.memory));
+        if let Some(shown) = verdict.error.as_mut() {
+            if refused.memory {
+                shown
+                    .message
+                    .push_str(&format!(" (it was refused memory: limits.memory is {})", limits.memory));
+            }
+            if refused.elements {
+                let most = limits.bounds().table_elements;
+                let text = format!(" (it was refused table elements: limits.table-elements is {most})");
+                shown.message.push_str(&text);
+            }
         }
         // The backtrace is the author's, not the caller's.
         verdict.note = Some(format!("{error:?}"));

@@ -15,6 +15,7 @@ mod readers;
 mod serve;
 mod service;
 mod socket;
+mod twin;
 mod writer;
 
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ enum Command {
     Prices(PricesCommand),
     /// Recompute every entry, balance and sequence of a ledger; exits 1 on a difference
     Check(check::Options),
+    /// Stand in for Stripe on this machine, with play money: for tests and the demo
+    Twin(twin::Options),
 }
 
 #[derive(Subcommand)]
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::run(options),
         Command::Prices(PricesCommand::Check(options)) => prices::check(&options),
         Command::Check(options) => check::run(&options),
+        Command::Twin(options) => twin::run(options),
     };
     result.unwrap_or_else(|error| {
         eprintln!("wasmeter-billing: {error:#}");

@@ -26,6 +26,7 @@ pub(crate) mod code {
     pub(crate) const AMOUNT: &str = "amount";
     pub(crate) const BUSY: &str = "busy";
     pub(crate) const TOO_LARGE: &str = "too_large";
+    pub(crate) const STRIPE_OFF: &str = "stripe_off";
     pub(crate) const INTERNAL: &str = "internal";
 }
 
@@ -64,10 +65,14 @@ impl Service {
                 found.map(|receipt| Reply::Receipt { receipt: receipt.map(Box::new) })
             }
             Call::Budgets => {
-                self.readers.ask(Reader::budgets).await.map(|budgets| Reply::Budgets { budgets })
+                let budgets = self.readers.ask(Reader::budgets).await;
+                budgets.map(|budgets| Reply::Budgets { budgets, unpaid: Vec::new() })
             }
             Call::Budget { .. } | Call::SetBudget { .. } | Call::GrantCredit { .. } | Call::Lease(_) => {
                 return budget::answer(&self.writer, call).await;
+            }
+            Call::Checkout { .. } | Call::Portal { .. } | Call::Webhook { .. } | Call::Standing { .. } => {
+                return refused(code::STRIPE_OFF, "no stripe is configured; start billing with --stripe");
             }
         };
         answer.unwrap_or_else(|error| match error {

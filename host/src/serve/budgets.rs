@@ -63,7 +63,7 @@ impl BillingLeases {
 impl LeaseSource for BillingLeases {
     async fn budgeted(&self) -> Result<Vec<Budgeted>, LeaseError> {
         match self.ask(Call::Budgets).await? {
-            Reply::Budgets { budgets } => {
+            Reply::Budgets { budgets, .. } => {
                 self.keep(&budgets).await;
                 Ok(budgets)
             }

@@ -8,6 +8,7 @@ mod id;
 mod money;
 mod price;
 mod record;
+mod standing;
 pub mod wire;
 
 pub use budget::{
@@ -17,3 +18,4 @@ pub use id::{InvocationId, ParseInvocationIdError};
 pub use money::{ParsePicoError, Pico};
 pub use price::{PriceSheet, Rates};
 pub use record::{DeviceClass, Meter, ModelUse, Outcome, Quantities, RECORD_VERSION, UsageRecord};
+pub use standing::{Standing, StandingState, Unpaid};

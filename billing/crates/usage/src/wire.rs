@@ -6,7 +6,8 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BudgetState, BudgetTerms, Budgeted, InvocationId, Lease, LeaseAsk, Meter, Pico, PriceSheet, UsageRecord,
+    BudgetState, BudgetTerms, Budgeted, InvocationId, Lease, LeaseAsk, Meter, Pico, PriceSheet, Standing,
+    Unpaid, UsageRecord,
 };
 
 /// The version of this protocol, sent in [`Call::Hello`].
@@ -117,6 +118,34 @@ pub enum Call {
     },
     /// Asks for money to spend.
     Lease(LeaseAsk),
+    /// Asks for the page on which a tenant subscribes.
+    Checkout {
+        /// Tenant.
+        tenant: String,
+        /// Where the page leads to afterwards.
+        success_url: String,
+        /// Where the page leads to otherwise.
+        cancel_url: String,
+    },
+    /// Asks for the page on which a tenant manages subscription, cards and invoices.
+    Portal {
+        /// Tenant.
+        tenant: String,
+        /// Where the page leads back to.
+        return_url: String,
+    },
+    /// Hands over a webhook of Stripe's, byte for byte.
+    Webhook {
+        /// The `Stripe-Signature` header.
+        signature: String,
+        /// The body, base64 (standard alphabet, padded).
+        body_base64: String,
+    },
+    /// Where a tenant stands with its payments.
+    Standing {
+        /// Tenant.
+        tenant: String,
+    },
 }
 
 /// Grouping of usage rows.
@@ -174,14 +203,32 @@ pub enum Reply {
     Budgets {
         /// Those that need leases; all others spend freely.
         budgets: Vec<Budgeted>,
+        /// Those that are not admitted because of their subscription, sorted by tenant.
+        #[serde(default)]
+        unpaid: Vec<Unpaid>,
     },
     /// To `Budget`, `SetBudget` and `GrantCredit`.
     Budget(Box<BudgetState>),
     /// To `Lease`.
     Lease(Lease),
+    /// To `Checkout` and `Portal`.
+    Page {
+        /// Address of a page of Stripe's, good for a short time and for this tenant alone.
+        url: String,
+    },
+    /// To `Webhook`.
+    Webhook {
+        /// The HTTP status for Stripe: 200 taken, 400 forged, stale or malformed, 503 send it again.
+        status: u16,
+        /// Why, for its log.
+        message: String,
+    },
+    /// To `Standing`.
+    Standing(Standing),
     /// The call was refused; nothing changed.
     Refused {
-        /// Stable word, such as `gap`, `protocol`, `malformed`, `internal`.
+        /// Stable word, such as `gap`, `protocol`, `malformed`, `internal`; about payments `stripe_off` (no Stripe is
+        /// configured), `stripe_away` (try again) and `no_customer`.
         code: String,
         /// What, which, and what to do.
         message: String,
@@ -329,6 +376,33 @@ mod tests {
         let mut reader = bytes.as_slice();
         assert!(matches!(read::<Call>(&mut reader).unwrap(), Some(Call::HighWater { epoch: 3, .. })));
         assert!(read::<Call>(&mut reader).unwrap().is_none());
+    }
+
+    #[test]
+    fn payments_travel_by_stable_words() {
+        let text = |value: &Reply| serde_json::to_string(value).unwrap();
+        let standing = Reply::Standing(Standing {
+            tenant: "a".into(),
+            state: crate::StandingState::Grace,
+            customer: Some("cus_1".into()),
+            subscription: None,
+            since_ns: 5,
+            grace_ends_ns: Some(9),
+        });
+        assert_eq!(
+            text(&standing),
+            r#"{"re":"standing","tenant":"a","state":"grace","customer":"cus_1","since_ns":5,"grace_ends_ns":9}"#
+        );
+        let page = Reply::Page { url: "https://x".into() };
+        assert_eq!(text(&page), r#"{"re":"page","url":"https://x"}"#);
+        let call = Call::Webhook { signature: "t=1,v1=00".into(), body_base64: "e30=".into() };
+        assert_eq!(
+            serde_json::to_string(&call).unwrap(),
+            r#"{"op":"webhook","signature":"t=1,v1=00","body_base64":"e30="}"#
+        );
+        // From a billing that knows no subscriptions.
+        let old: Reply = serde_json::from_str(r#"{"re":"budgets","budgets":[]}"#).unwrap();
+        assert!(matches!(old, Reply::Budgets { unpaid, .. } if unpaid.is_empty()));
     }
 
     #[test]

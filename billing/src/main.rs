@@ -1,6 +1,7 @@
 //! `wasmeter-billing`: the process that keeps the ledger. The host sends it usage records and asks it questions over a
 //! Unix socket; tenant code and the network never reach it.
 
+mod backup;
 mod budget;
 mod call;
 mod check;
@@ -15,6 +16,7 @@ mod readers;
 mod serve;
 mod service;
 mod socket;
+mod stripe;
 mod twin;
 mod writer;
 
@@ -38,6 +40,19 @@ enum Command {
     Prices(PricesCommand),
     /// Recompute every entry, balance and sequence of a ledger; exits 1 on a difference
     Check(check::Options),
+    /// Make product, meters and prices of the price book at Stripe; run again, it changes nothing
+    Setup(stripe::commands::setup::Options),
+    /// Compare the ledger with Stripe's sums, by customer, meter and hour; exits 1 on a difference
+    Reconcile(stripe::commands::reconcile::Options),
+    /// Prove a test-mode key end to end: set-up, customer, pages, an event that is counted once
+    Selftest(stripe::commands::selftest::Options),
+    /// Look at the usage on its way to Stripe
+    #[command(subcommand)]
+    Outbox(stripe::commands::outbox::OutboxCommand),
+    /// Copy the ledger as of one commit, while it runs
+    Backup(backup::BackupOptions),
+    /// Put a backup in the place of a lost ledger
+    Restore(backup::RestoreOptions),
     /// Stand in for Stripe on this machine, with play money: for tests and the demo
     Twin(twin::Options),
 }
@@ -61,6 +76,14 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::run(options),
         Command::Prices(PricesCommand::Check(options)) => prices::check(&options),
         Command::Check(options) => check::run(&options),
+        Command::Setup(options) => stripe::commands::setup::run(&options),
+        Command::Reconcile(options) => stripe::commands::reconcile::run(&options),
+        Command::Selftest(options) => stripe::commands::selftest::run(&options),
+        Command::Outbox(stripe::commands::outbox::OutboxCommand::List(options)) => {
+            stripe::commands::outbox::list(&options)
+        }
+        Command::Backup(options) => backup::backup(&options),
+        Command::Restore(options) => backup::restore(&options),
         Command::Twin(options) => twin::run(options),
     };
     result.unwrap_or_else(|error| {

@@ -24,8 +24,13 @@ pub(crate) enum AskError {
 
 impl Readers {
     pub(crate) fn open(ledger: &Ledger) -> Result<Self, LedgerError> {
-        let free = (0..READERS).map(|_| ledger.reader()).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { free: Arc::new(Mutex::new(free)), permits: Semaphore::new(READERS) })
+        Ok(Self::of((0..READERS).map(|_| ledger.reader()).collect::<Result<_, _>>()?))
+    }
+
+    /// Of connections that are open already, of which there is at least one.
+    pub(crate) fn of(readers: Vec<Reader>) -> Self {
+        let permits = Semaphore::new(readers.len());
+        Self { free: Arc::new(Mutex::new(readers)), permits }
     }
 
     /// Asks on a blocking thread.

@@ -19,7 +19,7 @@ use crate::readers::Readers;
 use crate::service::Service;
 use crate::socket::{Socket, is_own_user};
 use crate::writer::Writer;
-use crate::{connection, logging, parent, prices};
+use crate::{connection, logging, now, parent, prices, stripe};
 
 /// Connections at once. Each may hold one frame of 16 MiB.
 const CONNECTIONS: usize = 32;
@@ -38,9 +38,14 @@ pub(crate) struct Options {
     /// Price book, TOML [default: built in]
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
-    /// What the ledger is stamped with for ever: twin, test or live
-    #[arg(long, default_value = "twin")]
-    stamp: Stamp,
+    /// What the ledger is stamped with for ever: twin, test or live [default: as --stripe, else twin]
+    #[arg(long)]
+    stamp: Option<Stamp>,
+    #[command(flatten)]
+    stripe: stripe::Options,
+    /// The clock runs ahead of the machine's by the seconds in this file (tests)
+    #[arg(long, value_name = "FILE", hide = true)]
+    clock_file: Option<PathBuf>,
     /// Die with the parent process; its id closes the race of a parent that died at once
     #[arg(long, value_name = "PID", num_args = 0..=1, require_equals = true)]
     #[allow(clippy::option_option, reason = "absent, bare, with an id")]
@@ -54,11 +59,17 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
     // Whatever is made from here on, SQLite's files and the socket among it, is our user's alone.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     logging::init()?;
+    if let Some(file) = &options.clock_file {
+        now::follow(file);
+    }
     let book = prices::load(options.prices.as_deref())?;
-    let in_force = book.at(now_ns())?.sheet.hash.clone();
+    let sheet = book.at(now_ns())?.sheet.clone();
+    let in_force = sheet.hash.clone();
+    let stamp = options.stamp.or(options.stripe.access.stripe).unwrap_or(Stamp::Twin);
+    let stripe = options.stripe.open(stamp, sheet)?.map(Arc::new);
     let data = DataDir::open(&options.data)?;
     let path = data.ledger();
-    let mut ledger = Ledger::open(&path, options.stamp, book.currency(), now_ns())
+    let mut ledger = Ledger::open(&path, stamp, book.currency(), now_ns())
         .with_context(|| format!("cannot open ledger {}", path.display()))?;
     for entry in book.entries() {
         ledger.add_sheet(&entry.sheet, now_ns())?;
@@ -66,7 +77,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
     let rejected = ledger.reader()?.rejected()?;
     let readers = Readers::open(&ledger)?;
     let (writer, ended) = Writer::start(ledger).context("cannot start the writer thread")?;
-    let service = Arc::new(Service { book, stamp: options.stamp, readers, writer });
+    let service = Arc::new(Service { book, stamp, readers, writer, stripe: stripe.clone() });
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -77,14 +88,20 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
     let code = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let socket = Socket::bind(&options.socket)?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        if let Some(stripe) = &stripe {
+            stripe::start(&service, stripe, options.stripe.webhook_listen, &tasks, &stop).await?;
+        }
+        let charges = stripe.as_ref().map_or("nobody", |stripe| stripe.address.as_str());
         tracing::info!(
+            charges,
             socket = %options.socket.display(),
-            stamp = options.stamp.as_str(),
+            stamp = stamp.as_str(),
             prices = in_force,
             rejected,
             "billing is ready"
         );
-        Box::pin(accept_until_stopped(socket, service, ended, &mut signals)).await
+        Box::pin(accept_until_stopped(socket, service, ended, &mut signals, stop, tasks)).await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(data);
@@ -116,8 +133,9 @@ async fn accept_until_stopped(
     service: Arc<Service>,
     mut ended: oneshot::Receiver<()>,
     signals: &mut Signals,
+    stop: CancellationToken,
+    tasks: TaskTracker,
 ) -> anyhow::Result<ExitCode> {
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {

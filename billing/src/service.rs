@@ -2,10 +2,13 @@ use wasmeter_ledger::{LedgerError, Reader, Refusal, Stamp};
 use wasmeter_rating::PriceBook;
 use wasmeter_usage::wire::{Call, PROTOCOL, Reply};
 
+use std::sync::Arc;
+
 use crate::budget;
 use crate::call::Incoming;
 use crate::now::now_ns;
 use crate::readers::{AskError, Readers};
+use crate::stripe::{self, Stripe};
 use crate::writer::Writer;
 
 /// Answers calls, whatever connection they come from.
@@ -15,6 +18,7 @@ pub(crate) struct Service {
     // Dropped before the writer: the last connection to close, if it may write, folds the log into the ledger's file.
     pub(crate) readers: Readers,
     pub(crate) writer: Writer,
+    pub(crate) stripe: Option<Arc<Stripe>>,
 }
 
 /// The words of `Reply::Refused`.
@@ -27,6 +31,8 @@ pub(crate) mod code {
     pub(crate) const BUSY: &str = "busy";
     pub(crate) const TOO_LARGE: &str = "too_large";
     pub(crate) const STRIPE_OFF: &str = "stripe_off";
+    pub(crate) const STRIPE_AWAY: &str = "stripe_away";
+    pub(crate) const NO_CUSTOMER: &str = "no_customer";
     pub(crate) const INTERNAL: &str = "internal";
 }
 
@@ -65,14 +71,18 @@ impl Service {
                 found.map(|receipt| Reply::Receipt { receipt: receipt.map(Box::new) })
             }
             Call::Budgets => {
-                let budgets = self.readers.ask(Reader::budgets).await;
-                budgets.map(|budgets| Reply::Budgets { budgets, unpaid: Vec::new() })
+                let admission = self.stripe.as_ref().map(|stripe| stripe.admission);
+                let question = move |r: &Reader| {
+                    let unpaid = admission.map_or(Ok(Vec::new()), |terms| r.unpaid(&terms, now_ns()))?;
+                    Ok(Reply::Budgets { budgets: r.budgets()?, unpaid })
+                };
+                self.readers.ask(question).await
             }
             Call::Budget { .. } | Call::SetBudget { .. } | Call::GrantCredit { .. } | Call::Lease(_) => {
                 return budget::answer(&self.writer, call).await;
             }
             Call::Checkout { .. } | Call::Portal { .. } | Call::Webhook { .. } | Call::Standing { .. } => {
-                return refused(code::STRIPE_OFF, "no stripe is configured; start billing with --stripe");
+                return stripe::answer(self, call).await;
             }
         };
         answer.unwrap_or_else(|error| match error {

@@ -8,6 +8,7 @@
 //! Deduplication is by `(node, epoch, sequence)`; the invocation id guards it: the same invocation under another
 //! sequence is rejected, not booked. Rejected records are kept whole and acknowledged, so that a spool never stops.
 
+mod account;
 mod append;
 mod balance;
 mod bill;
@@ -16,17 +17,25 @@ mod check;
 mod error;
 mod judge;
 mod open;
+mod outbox;
 mod reader;
 mod receipts;
 mod schema;
 mod sums;
 mod usage;
 
+pub use account::{
+    About, Admission, Customer, InvoiceRow, InvoiceSeen, Observed, Refresh, Subscribe, SubscriptionSeen,
+    Webhook,
+};
 pub use append::{Batch, Committed, Refusal};
 pub use budget::BudgetRefused;
 pub use check::CheckReport;
 pub use error::LedgerError;
 pub use judge::{Reason, Rejection};
 pub use open::{Ledger, Stamp};
+pub use outbox::{
+    Attempted, BucketRow, Claimed, Closing, CountedHour, Lane, OutboxCounts, Probe, Probed, SAFE_NS, Settled,
+};
 pub use reader::Reader;
 pub use schema::SCHEMA_VERSION;

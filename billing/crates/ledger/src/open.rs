@@ -132,6 +132,15 @@ impl Ledger {
         &self.currency
     }
 
+    /// Runs a statement of somebody else's: tests see by it that what must not change cannot.
+    ///
+    /// # Errors
+    /// SQLite's.
+    #[doc(hidden)]
+    pub fn try_statement(&self, sql: &str) -> Result<usize, LedgerError> {
+        Ok(self.conn.execute(sql, [])?)
+    }
+
     /// A further connection for questions.
     ///
     /// # Errors

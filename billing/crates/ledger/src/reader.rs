@@ -52,6 +52,26 @@ impl Reader {
         balance::cost(&self.conn, tenant)
     }
 
+    /// Writes a copy of the ledger as of one commit to a new file, while the writer goes on.
+    ///
+    /// # Errors
+    /// SQLite's, also where the file exists.
+    pub fn back_up(&self, to: &Path) -> Result<(), LedgerError> {
+        let name = to.to_str().ok_or_else(|| LedgerError::Damaged(format!("{} is no text", to.display())))?;
+        self.conn.execute("VACUUM INTO ?1", [name])?;
+        Ok(())
+    }
+
+    /// How many entries there are.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn entries(&self) -> Result<u64, LedgerError> {
+        let last: i64 =
+            self.conn.query_one("SELECT coalesce(max(position), 0) FROM entry", [], |row| row.get(0))?;
+        Ok(last.cast_unsigned())
+    }
+
     /// How many records were rejected so far.
     ///
     /// # Errors

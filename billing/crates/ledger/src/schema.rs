@@ -3,8 +3,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::LedgerError;
 
 /// One script a version, in order; `PRAGMA user_version` counts those that have run.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../migrations/0001.sql"), include_str!("../migrations/0002.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../migrations/0001.sql"),
+    include_str!("../migrations/0002.sql"),
+    include_str!("../migrations/0003.sql"),
+];
 
 /// The schema version of this build.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -61,7 +64,7 @@ mod tests {
             let digest = Sha256::digest(script);
             digest[..8].iter().map(|b| format!("{b:02x}")).collect::<String>()
         });
-        assert_eq!(hashes, ["e5cf92f9d1f72b90", "0391321c60730c32"]);
+        assert_eq!(hashes, ["e5cf92f9d1f72b90", "0391321c60730c32", "c676f310107c7702"]);
     }
 
     #[test]

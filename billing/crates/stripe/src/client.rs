@@ -56,9 +56,18 @@ impl Client {
     /// key; after an answered 5xx the key is another, because Stripe keeps and repeats such an answer by its key
     /// (documentation, "Idempotent requests"). So only what may exist twice, or names itself, is sent this way.
     pub(crate) async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, StripeError> {
+        self.call_as(request, &fresh_key()).await
+    }
+
+    /// As [`Client::call`], with the caller's idempotency key: what was asked before with the same key is not done again.
+    pub(crate) async fn call_as<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        key: &str,
+    ) -> Result<T, StripeError> {
         let what = describe(&request);
         let is_post = !matches!(request.method, StripeMethod::Get);
-        let mut key = is_post.then(fresh_key);
+        let mut key = is_post.then(|| key.to_owned());
         let mut attempt = 1;
         loop {
             let (error, asked) = match self.transport.send(&request, key.as_deref()).await {

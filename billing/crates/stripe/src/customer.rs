@@ -11,11 +11,16 @@ use crate::object::{Named, Session, Subscription};
 use crate::{Client, StripeError};
 
 impl Client {
-    /// A customer for a tenant; its id. Called twice it makes two, so the caller keeps the id.
+    /// A customer for a tenant; its id. Called twice with the same idempotency key within a day it makes one.
     ///
     /// # Errors
     /// [`StripeError`].
-    pub async fn create_customer(&self, tenant: &str, ledger: &str) -> Result<String, StripeError> {
+    pub async fn create_customer(
+        &self,
+        tenant: &str,
+        ledger: &str,
+        key: &str,
+    ) -> Result<String, StripeError> {
         let request = CreateCustomer::new()
             .name(tenant)
             .metadata(HashMap::from([
@@ -23,7 +28,7 @@ impl Client {
                 ("wasmeter_ledger".to_owned(), ledger.to_owned()),
             ]))
             .build();
-        self.call::<Named>(request).await.map(|customer| customer.id)
+        self.call_as::<Named>(request, key).await.map(|customer| customer.id)
     }
 
     /// Whether a customer is there and not deleted.
@@ -47,7 +52,8 @@ impl Client {
         tenant: &str,
         customer: &str,
         prices: &[String],
-        return_url: &str,
+        success_url: &str,
+        cancel_url: &str,
     ) -> Result<String, StripeError> {
         let items: Vec<_> = prices
             .iter()
@@ -62,8 +68,8 @@ impl Client {
             .customer(customer)
             .client_reference_id(tenant)
             .line_items(items)
-            .success_url(return_url)
-            .cancel_url(return_url)
+            .success_url(success_url)
+            .cancel_url(cancel_url)
             .build();
         self.session(request).await
     }

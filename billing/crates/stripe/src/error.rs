@@ -69,6 +69,16 @@ impl StripeError {
             || matches!(self, Self::Refused { code, .. } if code == "resource_missing")
     }
 
+    /// The same request may succeed later: no answer, too many requests, a fault of theirs.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Transport(_) => true,
+            Self::Refused { status, .. } => matches!(status, 409 | 424 | 429 | 500..=599),
+            Self::Shape { .. } => false,
+        }
+    }
+
     /// Nothing was applied for sure: refused, or never sent.
     #[must_use]
     pub fn is_certain(&self) -> bool {

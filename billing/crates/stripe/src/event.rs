@@ -15,6 +15,8 @@ pub struct Event {
     pub kind: String,
     /// Whether it counts for money that customers pay.
     pub live: bool,
+    /// When Stripe made it, seconds since the Unix epoch; 0 for a thin event.
+    pub created: i64,
     /// What it is about.
     pub about: About,
 }
@@ -30,13 +32,28 @@ pub enum About {
         subscription: Option<String>,
     },
     /// A subscription changed.
-    Subscription(String),
+    Subscription {
+        /// `sub_…`.
+        id: String,
+        /// Its status when the event was made.
+        status: Option<String>,
+    },
     /// An invoice changed.
-    Invoice(String),
+    Invoice {
+        /// `in_…`.
+        id: String,
+        /// The subscription that it is for.
+        subscription: Option<String>,
+    },
     /// A customer is gone.
     CustomerDeleted(String),
-    /// Stripe could not use meter events: its words.
-    MeterErrors(String),
+    /// Stripe could not use meter events.
+    MeterErrors {
+        /// Its words.
+        summary: String,
+        /// Whether the rest has to be fetched ([`Client::thin_event`]).
+        thin: bool,
+    },
     /// Nothing that matters here.
     Other,
 }
@@ -54,6 +71,9 @@ struct Raw {
     kind: String,
     #[serde(default)]
     livemode: bool,
+    /// A number in snapshot events, text in thin ones.
+    #[serde(default)]
+    created: serde_json::Value,
     #[serde(default)]
     data: serde_json::Value,
     #[serde(default)]
@@ -88,18 +108,27 @@ impl Event {
                 customer: text(&object["customer"]),
                 subscription: text(&object["subscription"]),
             },
-            kind if kind.starts_with("customer.subscription.") => About::Subscription(id()?),
-            kind if kind.starts_with("invoice.") && object["object"] == "invoice" => About::Invoice(id()?),
+            kind if kind.starts_with("customer.subscription.") => {
+                About::Subscription { id: id()?, status: object["status"].as_str().map(str::to_owned) }
+            }
+            kind if kind.starts_with("invoice.") && object["object"] == "invoice" => About::Invoice {
+                id: id()?,
+                // Since 2025 it stands with the invoice's parent.
+                subscription: text(&object["subscription"])
+                    .or_else(|| text(&object["parent"]["subscription_details"]["subscription"])),
+            },
             "customer.deleted" => About::CustomerDeleted(id()?),
             kind if kind.starts_with("v1.billing.meter.") => {
                 let meter = raw.related_object.as_ref().and_then(|o| o["id"].as_str()).unwrap_or("unknown");
                 let summary =
                     raw.data["developer_message_summary"].as_str().unwrap_or("no summary").to_owned();
-                About::MeterErrors(format!("meter {meter}: {summary}").chars().take(1000).collect())
+                let summary = format!("meter {meter}: {summary}").chars().take(1000).collect();
+                About::MeterErrors { summary, thin: raw.object != "event" }
             }
             _ => About::Other,
         };
-        Ok(Self { id: raw.id, kind: raw.kind, live: raw.livemode, about })
+        let created = raw.created.as_i64().unwrap_or(0);
+        Ok(Self { id: raw.id, kind: raw.kind, live: raw.livemode, created, about })
     }
 }
 
@@ -110,14 +139,14 @@ struct Thin {
 }
 
 impl Client {
-    /// What a thin event left out, as text for a person.
+    /// What a thin event left out.
     ///
     /// # Errors
     /// [`StripeError`].
-    pub async fn thin_event(&self, id: &str) -> Result<String, StripeError> {
+    pub async fn thin_event(&self, id: &str) -> Result<serde_json::Value, StripeError> {
         let request = RequestBuilder::new(StripeMethod::Get, format!("/v2/core/events/{id}"));
         let Thin { data } = self.call(request).await?;
-        Ok(data.to_string().chars().take(2000).collect())
+        Ok(data)
     }
 }
 
@@ -139,11 +168,15 @@ mod tests {
             About::Checkout { customer: Some("cus_1".into()), subscription: Some("sub_1".into()) }
         );
         assert_eq!(
-            about("customer.subscription.updated", r#"{"id":"sub_1"}"#).unwrap(),
-            About::Subscription("sub_1".into())
+            about("customer.subscription.updated", r#"{"id":"sub_1","status":"past_due"}"#).unwrap(),
+            About::Subscription { id: "sub_1".into(), status: Some("past_due".into()) }
         );
-        let invoice = r#"{"id":"in_1","object":"invoice"}"#;
-        assert_eq!(about("invoice.created", invoice).unwrap(), About::Invoice("in_1".into()));
+        let invoice =
+            r#"{"id":"in_1","object":"invoice","parent":{"subscription_details":{"subscription":"sub_1"}}}"#;
+        assert_eq!(
+            about("invoice.created", invoice).unwrap(),
+            About::Invoice { id: "in_1".into(), subscription: Some("sub_1".into()) }
+        );
         assert_eq!(
             about("customer.deleted", r#"{"id":"cus_1"}"#).unwrap(),
             About::CustomerDeleted("cus_1".into())
@@ -154,7 +187,10 @@ mod tests {
             "livemode":true,"data":{"developer_message_summary":"2 invalid"},"related_object":null}"#;
         let event = parse(thin).unwrap();
         assert!(event.live);
-        assert_eq!(event.about, About::MeterErrors("meter unknown: 2 invalid".into()));
+        assert_eq!(
+            event.about,
+            About::MeterErrors { summary: "meter unknown: 2 invalid".into(), thin: true }
+        );
         for bad in [
             "",
             "[]",

@@ -92,6 +92,13 @@ pub struct Subscription {
     pub customer: String,
     /// `active`, `trialing`, `past_due`, `unpaid`, `canceled`, `incomplete`, `incomplete_expired` or `paused`.
     pub status: String,
+    /// When it ended, seconds since the Unix epoch.
+    #[serde(default)]
+    pub ended_at: Option<i64>,
+    #[serde(default)]
+    start_date: Option<i64>,
+    #[serde(default)]
+    created: Option<i64>,
     #[serde(default)]
     current_period_start: Option<i64>,
     #[serde(default)]
@@ -114,6 +121,12 @@ struct Item {
 }
 
 impl Subscription {
+    /// When it began, seconds since the Unix epoch.
+    #[must_use]
+    pub fn start(&self) -> i64 {
+        self.start_date.or(self.created).or(self.period().map(|(start, _)| start)).unwrap_or(0)
+    }
+
     /// Start and end of the current period, seconds since the Unix epoch.
     #[must_use]
     pub fn period(&self) -> Option<(i64, i64)> {

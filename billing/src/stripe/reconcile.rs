@@ -1,0 +1,210 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use wasmeter_ledger::{CountedHour, Customer};
+use wasmeter_stripe::{Catalogue, Client, StripeError};
+
+use super::{Stripe, TICK};
+use crate::now::{now_ns, now_s};
+use crate::readers::{AskError, Readers};
+use crate::service::Service;
+
+const HOUR: i64 = 3_600;
+
+/// The reconciler looks back over what Stripe still takes.
+const WINDOW: i64 = 35 * 24 * HOUR;
+
+/// Stripe counts with a delay: the hours at hand are left to the next run.
+const SETTLED: i64 = 2 * HOUR;
+
+const DAY_NS: u64 = 86_400_000_000_000;
+
+/// Differences that are told one by one in the log.
+const TOLD: usize = 20;
+
+/// An hour in which ledger and Stripe disagree.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Difference {
+    pub(crate) tenant: String,
+    pub(crate) customer: String,
+    pub(crate) meter: &'static str,
+    /// Beginning, seconds since the Unix epoch.
+    pub(crate) hour: i64,
+    /// Delivered, says the ledger.
+    pub(crate) ledger: u64,
+    /// Sent without an answer, says the ledger.
+    pub(crate) unsure: u64,
+    /// Counted, says Stripe.
+    pub(crate) stripe: u64,
+}
+
+/// What a comparison found.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub(crate) struct Report {
+    /// Hours of a customer and meter in which one of both has something.
+    pub(crate) hours: u64,
+    /// Hours that agree if what was not answered arrived, or did not.
+    pub(crate) unsure: u64,
+    pub(crate) differences: Vec<Difference>,
+}
+
+/// Why there is no comparison.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReconcileError {
+    #[error(transparent)]
+    Stripe(#[from] StripeError),
+    #[error(transparent)]
+    Setup(#[from] wasmeter_stripe::SetupError),
+    #[error(transparent)]
+    Ledger(#[from] AskError),
+}
+
+/// Hours of either side, side by side: `(hour, ours, theirs)`.
+fn align(ours: &[CountedHour], theirs: &[(i64, u64)]) -> Vec<(CountedHour, u64)> {
+    let empty = |hour| (CountedHour { hour, delivered: 0, unsure: 0 }, 0);
+    let mut all: BTreeMap<i64, (CountedHour, u64)> = BTreeMap::new();
+    for one in ours {
+        all.insert(one.hour, (*one, 0));
+    }
+    for (hour, value) in theirs {
+        let sum = &mut all.entry(*hour).or_insert_with(|| empty(*hour)).1;
+        *sum = sum.saturating_add(*value);
+    }
+    all.into_values().collect()
+}
+
+/// Compares one customer over the hours from the one of `from_s` to before `to_s`.
+pub(crate) async fn compare(
+    client: &Client,
+    catalogue: &Catalogue,
+    readers: &Readers,
+    of: &Customer,
+    (from_s, to_s): (i64, i64),
+    report: &mut Report,
+) -> Result<(), ReconcileError> {
+    let from = from_s.div_euclid(HOUR) * HOUR;
+    let to = (to_s + HOUR - 1).div_euclid(HOUR) * HOUR;
+    if from >= to {
+        return Ok(());
+    }
+    for (meter, id) in &catalogue.meters {
+        let (customer, meter) = (of.customer.clone(), *meter);
+        // Theirs first: what is delivered in between is not missed at Stripe.
+        let theirs = client.counted(id, &of.customer, from, to).await?;
+        let ours = readers.ask(move |r| r.counted_hours(&customer, meter, from, to)).await?;
+        for (ours, stripe) in align(&ours, &theirs) {
+            report.hours += 1;
+            if stripe == ours.delivered {
+                continue;
+            }
+            if stripe > ours.delivered && stripe <= ours.delivered.saturating_add(ours.unsure) {
+                report.unsure += 1;
+                continue;
+            }
+            report.differences.push(Difference {
+                tenant: of.tenant.clone(),
+                customer: of.customer.clone(),
+                meter: meter.as_str(),
+                hour: ours.hour,
+                ledger: ours.delivered,
+                unsure: ours.unsure,
+                stripe,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Compares all customers over the last 35 days, but for the hours at hand.
+pub(crate) async fn all(
+    client: &Client,
+    catalogue: &Catalogue,
+    readers: &Readers,
+    settled_s: i64,
+) -> Result<Report, ReconcileError> {
+    let mut report = Report::default();
+    let to = (now_s() - settled_s).div_euclid(HOUR) * HOUR;
+    for customer in readers.ask(wasmeter_ledger::Reader::customers).await? {
+        compare(client, catalogue, readers, &customer, (to - WINDOW, to), &mut report).await?;
+    }
+    Ok(report)
+}
+
+/// Differences go to the log, for a person.
+pub(crate) fn alert(report: &Report) {
+    for Difference { tenant, customer, meter, hour, ledger, unsure, stripe } in
+        report.differences.iter().take(TOLD)
+    {
+        tracing::error!(tenant, customer, meter, hour, ledger, unsure, stripe, "ledger and stripe disagree");
+    }
+    if report.differences.len() > TOLD {
+        let further = report.differences.len() - TOLD;
+        tracing::error!(
+            further,
+            "ledger and stripe disagree in further hours; run `wasmeter-billing reconcile`"
+        );
+    }
+}
+
+/// Once a day.
+pub(super) async fn daily(service: Arc<Service>, stripe: Arc<Stripe>, stop: CancellationToken) {
+    let mut next = now_ns().saturating_add(DAY_NS);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(TICK * 4) => {}
+        }
+        if now_ns() < next {
+            continue;
+        }
+        let run = async {
+            let catalogue = stripe.catalogue().await?;
+            all(&stripe.client, &catalogue, &service.readers, SETTLED).await
+        };
+        let outcome = tokio::select! {
+            () = stop.cancelled() => return,
+            outcome = run => outcome,
+        };
+        next = match outcome {
+            Ok(report) => {
+                let differences = report.differences.len();
+                tracing::info!(
+                    hours = report.hours,
+                    unsure = report.unsure,
+                    differences,
+                    "reconciled with stripe"
+                );
+                alert(&report);
+                now_ns().saturating_add(DAY_NS)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot reconcile with stripe; tried again in an hour");
+                now_ns().saturating_add(DAY_NS / 24)
+            }
+        };
+        match service.readers.ask(wasmeter_ledger::Reader::outbox_counts).await {
+            Ok(counts) => tracing::info!(states = ?counts.states, uncounted = counts.uncounted, "outbox"),
+            Err(error) => tracing::error!(%error, "the outbox cannot be read"),
+        }
+        if let Ok(Err(error)) = service.writer.with(|ledger| ledger.forget_webhooks(now_ns())).await {
+            tracing::error!(%error, "old webhooks cannot be forgotten");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_of_both_sides_stand_side_by_side() {
+        let ours = [
+            CountedHour { hour: 0, delivered: 5, unsure: 0 },
+            CountedHour { hour: 7_200, delivered: 1, unsure: 2 },
+        ];
+        let aligned = align(&ours, &[(3_600, 9), (7_200, 3)]);
+        let told: Vec<_> = aligned.iter().map(|(o, t)| (o.hour, o.delivered, o.unsure, *t)).collect();
+        assert_eq!(told, [(0, 5, 0, 0), (3_600, 0, 0, 9), (7_200, 1, 2, 3)]);
+    }
+}

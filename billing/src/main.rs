@@ -9,6 +9,7 @@ mod connection;
 mod data_dir;
 mod frame;
 mod logging;
+mod nodes;
 mod now;
 mod parent;
 mod prices;

@@ -3,8 +3,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use wasmeter_rating::{DEFAULT_PRICES, PriceBook};
-use wasmeter_usage::{Pico, Rates};
+use wasmeter_rating::{DEFAULT_PRICES, PriceBook, price_name};
+use wasmeter_usage::{Meter, MeterTerms, Pico, PriceSheet, TierMode};
 
 use crate::Format;
 use crate::now::now_ns;
@@ -53,19 +53,34 @@ pub(crate) fn check(options: &CheckOptions) -> anyhow::Result<ExitCode> {
     for entry in book.entries() {
         let note = if Some(entry) == in_force { " (in force)" } else { "" };
         println!("{} {} {}{note}", entry.effective(), entry.sheet.currency, entry.sheet.hash);
-        let Rates { fuel_million, gpu_second, cpu_second, request, token_in, token_out, egress_gb } =
-            entry.sheet.rates;
-        for (name, rate) in [
-            ("request", request),
-            ("fuel_million", fuel_million),
-            ("cpu_second", cpu_second),
-            ("gpu_second", gpu_second),
-            ("token_in", token_in),
-            ("token_out", token_out),
-            ("egress_gb", egress_gb),
-        ] {
-            println!("  {name:<13}{}", Pico(i128::from(rate)));
-        }
+        show(&entry.sheet);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prices and terms, in the units that prices are for.
+fn show(sheet: &PriceSheet) {
+    for meter in Meter::ALL {
+        let (list, per) = sheet.rates.of(meter);
+        println!("  {:<13}{}", price_name(meter), pico(list));
+        let Some(MeterTerms { mode, included, bands }) = sheet.terms.meters.get(&meter) else { continue };
+        if *included > 0 {
+            println!("    included   {}", included / per);
+        }
+        let mode = match mode {
+            TierMode::Graduated => "graduated",
+            TierMode::Volume => "volume",
+        };
+        for band in bands {
+            let up_to = band.up_to.map_or_else(|| "beyond".to_owned(), |up_to| format!("to {}", up_to / per));
+            println!("    {mode:<11}{up_to:<20} {}", pico(band.rate));
+        }
+    }
+    if sheet.terms.minimum_minor > 0 {
+        println!("  minimum      {} of the smallest unit of {}", sheet.terms.minimum_minor, sheet.currency);
+    }
+}
+
+fn pico(rate: u64) -> Pico {
+    Pico(i128::from(rate))
 }

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use wasmeter_ledger::{Ledger, Stamp};
 
 use crate::data_dir::DataDir;
+use crate::nodes::Nodes;
 use crate::now::now_ns;
 use crate::readers::Readers;
 use crate::service::Service;
@@ -77,7 +78,8 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
     let rejected = ledger.reader()?.rejected()?;
     let readers = Readers::open(&ledger)?;
     let (writer, ended) = Writer::start(ledger).context("cannot start the writer thread")?;
-    let service = Arc::new(Service { book, stamp, readers, writer, stripe: stripe.clone() });
+    let service =
+        Arc::new(Service { book, stamp, nodes: Nodes::default(), readers, writer, stripe: stripe.clone() });
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

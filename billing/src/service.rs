@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::budget;
 use crate::call::Incoming;
+use crate::nodes::Nodes;
 use crate::now::now_ns;
 use crate::readers::{AskError, Readers};
 use crate::stripe::{self, Stripe};
@@ -15,6 +16,7 @@ use crate::writer::Writer;
 pub(crate) struct Service {
     pub(crate) book: PriceBook,
     pub(crate) stamp: Stamp,
+    pub(crate) nodes: Nodes,
     // Dropped before the writer: the last connection to close, if it may write, folds the log into the ledger's file.
     pub(crate) readers: Readers,
     pub(crate) writer: Writer,
@@ -26,6 +28,7 @@ pub(crate) mod code {
     pub(crate) const GAP: &str = "gap";
     pub(crate) const PROTOCOL: &str = "protocol";
     pub(crate) const MALFORMED: &str = "malformed";
+    pub(crate) const UNKNOWN_NODE: &str = "unknown_node";
     pub(crate) const BUDGET: &str = "budget";
     pub(crate) const AMOUNT: &str = "amount";
     pub(crate) const BUSY: &str = "busy";
@@ -48,7 +51,7 @@ impl Service {
             Incoming::Other(call) => call,
         };
         let answer = match call {
-            Call::Hello { protocol, .. } => return self.hello(protocol),
+            Call::Hello { protocol, node } => return self.hello(protocol, &node),
             // Read apart by `call::parse`, and never here.
             Call::Append { .. } => return refused(code::MALFORMED, "append was not read as one"),
             Call::HighWater { node, epoch } => {
@@ -94,11 +97,14 @@ impl Service {
         })
     }
 
-    fn hello(&self, protocol: u16) -> Reply {
+    fn hello(&self, protocol: u16, node: &str) -> Reply {
         if protocol != PROTOCOL {
             let message = format!(
                 "protocol {protocol} is not spoken here, {PROTOCOL} is; run host and billing of one release"
             );
+            return refused(code::PROTOCOL, message);
+        }
+        if let Err(message) = self.nodes.greet(node) {
             return refused(code::PROTOCOL, message);
         }
         match self.book.at(now_ns()) {
@@ -114,7 +120,33 @@ impl Service {
         }
     }
 
+    /// Whether records of the node are taken: it said hello, or the ledger holds something of it.
+    async fn knows(&self, node: &str) -> Result<bool, AskError> {
+        if self.nodes.knows(node) {
+            return Ok(true);
+        }
+        let name = node.to_owned();
+        self.readers.ask(move |reader| reader.has_node(&name)).await
+    }
+
     async fn append(&self, batch: wasmeter_ledger::Batch) -> Reply {
+        match self.knows(&batch.node).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let node: String = batch.node.chars().take(128).collect();
+                tracing::warn!(node, "records of an unknown node were refused");
+                let message =
+                    format!("node {node:?} is unknown: it has to say hello before records of it are taken");
+                return refused(code::UNKNOWN_NODE, message);
+            }
+            Err(error) => {
+                tracing::error!(%error, "a question to the ledger failed");
+                return refused(
+                    code::INTERNAL,
+                    "the ledger could not be read; see the log of wasmeter-billing",
+                );
+            }
+        }
         match self.writer.append(batch).await {
             Ok(Ok(done)) => Reply::Acked { acked_seq: done.acked_seq },
             Ok(Err(gap @ Refusal::Gap { .. })) => refused(code::GAP, gap),

@@ -147,6 +147,29 @@ fn a_bad_connection_hurts_nobody_else() {
 }
 
 #[test]
+fn records_of_a_node_that_never_said_hello_are_refused() {
+    let home = Home::new();
+    let mut billing = home.start();
+    let mut client = home.client();
+    let records = [record(&client.prices.clone(), "dev", 5)];
+    let append =
+        |node: &str| Call::Append { node: node.into(), epoch: 1, first_seq: 1, records: records.to_vec() };
+    let (code, message) = refusal(client.call(&append("stranger")));
+    assert_eq!(code, "unknown_node");
+    assert!(message.contains("node \"stranger\" is unknown"), "{message}");
+    assert!(client.receipts("dev", 10).is_empty());
+    // One that has said hello may be spoken for on any connection, and one of which something is booked always.
+    let hello = Call::Hello { protocol: PROTOCOL, node: "stranger".into() };
+    assert!(matches!(client.call(&hello), Reply::Hello { .. }));
+    assert!(matches!(client.call(&append("stranger")), Reply::Acked { acked_seq: 1 }));
+    billing.signal(Signal::TERM);
+    assert!(billing.wait().success());
+    let _billing = home.start();
+    assert!(matches!(home.client().call(&append("stranger")), Reply::Acked { acked_seq: 1 }));
+    home.assert_quiet(&["unknown node"]);
+}
+
+#[test]
 fn connections_are_bounded() {
     let home = Home::new();
     let _billing = home.start();

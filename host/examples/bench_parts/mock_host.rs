@@ -75,7 +75,12 @@ impl MockHost {
         let tokens = TokenKeys::from_pkcs8(&TokenKeys::generate()?)?;
         let hops = HopKey::new(&[7; 32]);
         let spool = Spool::open(&data.spool(), SpoolOptions::default())?;
-        let prices = PriceSheet { hash: "bench".into(), currency: "USD".into(), rates: Rates::default() };
+        let prices = PriceSheet {
+            hash: "bench".into(),
+            currency: "USD".into(),
+            rates: Rates::default(),
+            terms: wasmeter_usage::Terms::default(),
+        };
         let keyvalue = SqliteKeyValueStore::open(&data.keyvalue(), KeyValueOptions::default(), |_, _| true)?;
         let capabilities = Capabilities {
             outbound: Outbound::new(OutboundOptions::default(), tokens.clone(), hops.clone())?,

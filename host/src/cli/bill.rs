@@ -3,7 +3,7 @@ use serde::Deserialize;
 
 use super::client::query;
 use super::connect::TenantConnect;
-use super::output::{Output, count, table, talk};
+use super::output::{Output, count, harmless, table, talk};
 use super::usage::Window;
 
 #[derive(clap::Args)]
@@ -25,6 +25,8 @@ struct Bill {
     invocations: u64,
     lines: Vec<Line>,
     list_total: String,
+    minimum: Option<Minimum>,
+    adjustments: Option<Adjustments>,
     due_minor: i64,
 }
 
@@ -32,9 +34,42 @@ struct Bill {
 struct Line {
     meter: String,
     quantity: u64,
-    rate_pico: String,
     price_unit: String,
     amount: String,
+    parts: Vec<Part>,
+    due_minor: i64,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    quantity: u64,
+    up_to: Option<u64>,
+    included: bool,
+    rate_pico: String,
+    amount: String,
+    due_minor: i64,
+}
+
+#[derive(Deserialize)]
+struct Minimum {
+    minimum_minor: i64,
+    due_minor: i64,
+}
+
+#[derive(Deserialize)]
+struct Adjustments {
+    count: u64,
+    amount: String,
+    due_minor: i64,
+    entries: Vec<Adjustment>,
+}
+
+#[derive(Deserialize)]
+struct Adjustment {
+    id: String,
+    invocation: Option<String>,
+    amount: String,
+    reason: String,
 }
 
 pub(crate) fn run(args: &BillArgs) -> Result<()> {
@@ -47,17 +82,56 @@ pub(crate) fn run(args: &BillArgs) -> Result<()> {
 }
 
 fn show(bill: Bill) -> String {
-    let row = |line: Line| {
-        let rate = rate(&line.rate_pico, &bill.currency);
-        vec![line.meter, count(line.quantity), format!("{rate} per {}", line.price_unit), line.amount]
-    };
-    let mut rows: Vec<_> = bill.lines.into_iter().map(row).collect();
+    let mut rows = Vec::new();
+    for line in &bill.lines {
+        lines(line, &bill.currency, &mut rows);
+    }
+    let row = |cells: [&str; 5]| cells.map(str::to_owned).to_vec();
+    if let Some(minimum) = &bill.minimum {
+        let of = format!("up to {} in all", minimum.minimum_minor);
+        rows.push(row(["minimum", "", &of, "", &minimum.due_minor.to_string()]));
+    }
+    if let Some(all) = &bill.adjustments {
+        let made = format!("{} made", count(all.count));
+        rows.push(row(["adjustments", &made, "", &all.amount, &all.due_minor.to_string()]));
+        for one in &all.entries {
+            let about = one.invocation.as_ref().unwrap_or(&one.id);
+            rows.push(row(["", "", &harmless(&format!("{about} {}", one.reason)), &one.amount, ""]));
+        }
+    }
     let calls = format!("{} calls", count(bill.invocations));
-    rows.push(vec!["list total".to_owned(), calls, String::new(), bill.list_total]);
-    let mut text = table(&["meter", "quantity>", "price", "amount>"], &rows);
-    let due = bill.due_minor;
-    text.push_str(&format!("due, rounded once to the smallest unit of {}: {due}\n", bill.currency));
+    rows.push(row(["list total", &calls, "", &bill.list_total, ""]));
+    let mut text = table(&["meter", "quantity>", "price", "amount>", "due>"], &rows);
+    text.push_str(&format!(
+        "due, in the smallest unit of {}, to which each price's line is rounded once: {}\n",
+        bill.currency, bill.due_minor
+    ));
     text
+}
+
+/// One row for a line of one price; for tiers, a row for each below that of the whole.
+fn lines(line: &Line, currency: &str, rows: &mut Vec<Vec<String>>) {
+    let price = |part: &Part| format!("{} per {}", rate(&part.rate_pico, currency), line.price_unit);
+    let mut head = vec![line.meter.clone(), count(line.quantity)];
+    let one = match &line.parts[..] {
+        [part] if part.up_to.is_none() => price(part),
+        _ => String::new(),
+    };
+    let tiers = one.is_empty();
+    head.extend([one, line.amount.clone(), line.due_minor.to_string()]);
+    rows.push(head);
+    if !tiers {
+        return;
+    }
+    for part in &line.parts {
+        let name = match part.up_to {
+            _ if part.included => "  included".to_owned(),
+            Some(up_to) => format!("  to {}", count(up_to)),
+            None => "  beyond".to_owned(),
+        };
+        let due = part.due_minor.to_string();
+        rows.push(vec![name, count(part.quantity), price(part), part.amount.clone(), due]);
+    }
 }
 
 /// A rate without the zeros at its end, such as `0.0000004 USD`.
@@ -83,38 +157,69 @@ mod tests {
         assert_eq!(rate("x", "USD"), "x");
     }
 
+    fn part(quantity: u64, up_to: Option<u64>, included: bool, due_minor: i64) -> Part {
+        let rate_pico = if included { "0" } else { "10000000000" }.into();
+        Part {
+            quantity,
+            up_to,
+            included,
+            rate_pico,
+            amount: format!("0.0{due_minor}0000000000 USD"),
+            due_minor,
+        }
+    }
+
     #[test]
     fn golden_bill() {
-        let line = |meter: &str, quantity, unit: &str| Line {
+        let line = |meter: &str, quantity, unit: &str, parts: Vec<Part>| Line {
             meter: meter.into(),
             quantity,
-            rate_pico: "400000".into(),
             price_unit: unit.into(),
-            amount: "0.000004000000 USD".into(),
+            amount: format!("0.0{}0000000000 USD", parts.iter().map(|p| p.due_minor).sum::<i64>()),
+            due_minor: parts.iter().map(|p| p.due_minor).sum(),
+            parts,
+        };
+        let tiers =
+            vec![part(1_000, Some(1_000), true, 0), part(2, Some(1_002), false, 2), part(1, None, false, 1)];
+        let refund = Adjustment {
+            id: "a".into(),
+            invocation: None,
+            amount: "-0.010000000000 USD".into(),
+            reason: "an outage".into(),
         };
         let bill = Bill {
             tenant: "dev".into(),
             from: String::new(),
             to: String::new(),
             currency: "USD".into(),
-            invocations: 10,
-            lines: vec![line("requests", 10, "request"), line("fuel", 10_000_000, "million fuel")],
-            list_total: "0.000008000000 USD".into(),
-            due_minor: 0,
+            invocations: 1_003,
+            lines: vec![
+                line("requests", 1_003, "request", tiers),
+                line("fuel", 4_000_000, "million fuel", vec![part(4_000_000, None, false, 4)]),
+            ],
+            list_total: "0.110000000000 USD".into(),
+            minimum: Some(Minimum { minimum_minor: 10, due_minor: 3 }),
+            adjustments: Some(Adjustments {
+                count: 1,
+                amount: "-0.010000000000 USD".into(),
+                due_minor: -1,
+                entries: vec![refund],
+            }),
+            due_minor: 9,
         };
         let expected = "\
-meter         quantity  price                           amount
-requests            10  0.0000004 USD per request       0.000004000000 USD
-fuel        10,000,000  0.0000004 USD per million fuel  0.000004000000 USD
-list total    10 calls                                  0.000008000000 USD
-due, rounded once to the smallest unit of USD: 0
+meter          quantity  price                                   amount  due
+requests          1,003                              0.030000000000 USD    3
+  included        1,000  0 USD per request           0.000000000000 USD    0
+  to 1,002            2  0.01 USD per request        0.020000000000 USD    2
+  beyond              1  0.01 USD per request        0.010000000000 USD    1
+fuel          4,000,000  0.01 USD per million fuel   0.040000000000 USD    4
+minimum                  up to 10 in all                                   3
+adjustments      1 made                             -0.010000000000 USD   -1
+                         a an outage                -0.010000000000 USD
+list total  1,003 calls                              0.110000000000 USD
+due, in the smallest unit of USD, to which each price's line is rounded once: 9
 ";
-        assert_eq!(
-            show(bill),
-            expected.replace(
-                "price                           amount",
-                "price                                       amount"
-            )
-        );
+        assert_eq!(show(bill), expected);
     }
 }

@@ -73,7 +73,7 @@ pub(crate) enum Command {
     Tenants(tenants::TenantsCommand),
     /// Show what was used
     Usage(usage::UsageArgs),
-    /// Show the bill at list price
+    /// Show the bill, with its tiers, and what is due
     Bill(bill::BillArgs),
     /// Show and set what may be spent
     #[command(subcommand)]

@@ -1,16 +1,16 @@
 use std::collections::HashMap;
 
-use wasmeter_rating::{bill_lines, due_minor};
+use wasmeter_rating::{Charges, charge};
 use wasmeter_usage::wire::Bill;
-use wasmeter_usage::{Pico, Quantities, Rates};
+use wasmeter_usage::{Pico, PriceSheet, Quantities};
 
 use crate::open::load_sheets;
 use crate::sums::{COLUMNS, Sums, sums_sql, time};
 use crate::{LedgerError, Reader};
 
 impl Reader {
-    /// The bill of a tenant over the invocations that ended in `from_ns .. to_ns`. Its list total is the exact sum of
-    /// the entries' costs.
+    /// The bill of a tenant over the invocations that ended in `from_ns .. to_ns`, which is one billing period. Its list
+    /// total is the exact sum of the entries' costs.
     ///
     /// # Errors
     /// SQLite's; [`LedgerError::Amount`] for a window whose sums do not fit.
@@ -19,43 +19,45 @@ impl Reader {
         let mut invocations = 0u64;
         let mut list_total_pico = Pico::ZERO;
         let mut quantities = Vec::with_capacity(used.len());
-        for (rates, sums) in used {
+        for (sheet, sums) in used {
             invocations = invocations.saturating_add(sums.charged.requests);
             list_total_pico = list_total_pico + sums.cost;
-            quantities.push((rates, sums.charged));
+            quantities.push((sheet, sums.charged));
         }
+        let Charges { lines, minimum, due_minor } = charge(&quantities)?;
         Ok(Bill {
             tenant: tenant.to_owned(),
             from_ns,
             to_ns,
             currency: self.currency.clone(),
             invocations,
-            lines: bill_lines(&quantities)?,
+            lines,
             list_total_pico,
-            due_minor: due_minor(list_total_pico, &self.currency)?,
+            minimum,
+            adjustments: None,
+            due_minor,
         })
     }
 
-    /// Sums of a window under each price sheet.
+    /// Sums of a window under each price sheet, in the order in which the sheets came.
     pub(crate) fn by_sheet(
         &self,
         tenant: &str,
         from_ns: u64,
         to_ns: u64,
-    ) -> Result<Vec<(Rates, Sums)>, LedgerError> {
+    ) -> Result<Vec<(PriceSheet, Sums)>, LedgerError> {
         // One snapshot for the sheets and the entries that refer to them.
         let snapshot = self.conn.unchecked_transaction()?;
-        let sheets: HashMap<i64, Rates> =
-            load_sheets(&snapshot)?.into_iter().map(|(id, s)| (id, s.rates)).collect();
+        let mut sheets: HashMap<i64, PriceSheet> = load_sheets(&snapshot)?.into_iter().collect();
         let mut statement = snapshot.prepare_cached(&by_sheet_sql())?;
         let mut rows = statement.query((tenant, time(from_ns), time(to_ns)))?;
         let mut all = Vec::new();
         while let Some(row) = rows.next()? {
             let id: i64 = row.get(0)?;
-            let rates = sheets
-                .get(&id)
+            let sheet = sheets
+                .remove(&id)
                 .ok_or_else(|| LedgerError::Damaged(format!("price sheet {id} is missing")))?;
-            all.push((*rates, Sums::read(row, 1)?));
+            all.push((sheet, Sums::read(row, 1)?));
         }
         Ok(all)
     }

@@ -103,7 +103,7 @@ fn check_sheets(
 ) -> Result<HashMap<i64, PriceSheet>, LedgerError> {
     let sheets: HashMap<_, _> = load_sheets(conn)?.into_iter().collect();
     for (id, sheet) in &sheets {
-        if sheet_hash(&sheet.currency, &sheet.rates) != sheet.hash || sheet.currency != currency {
+        if sheet_hash(sheet) != sheet.hash || sheet.currency != currency {
             report.fault(format!(
                 "price sheet {id} is not what its hash {} says, or not in {currency}",
                 sheet.hash

@@ -8,11 +8,11 @@ use wasmeter_usage::{PriceSheet, Quantities, RECORD_VERSION, UsageRecord};
 /// The longest record that is booked, in bytes of JSON: a receipt page and a frame hold many.
 const MAX_RECORD: usize = 256 << 10;
 
-/// 2020-01-01: no invocation of this platform ended before.
-const EARLIEST_NS: u64 = 1_577_836_800_000_000_000;
+/// How far back an invocation may have ended: what is older, Stripe takes no more (documentation, "Record usage").
+const BACK_NS: u64 = 35 * 86_400_000_000_000;
 
-/// How far the sender's clock may be ahead.
-const AHEAD_NS: u64 = 86_400_000_000_000;
+/// How far the sender's clock may be ahead; Stripe takes no more either.
+const AHEAD_NS: u64 = 5 * 60_000_000_000;
 
 /// Why a record can never be booked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,7 +29,7 @@ pub enum Reason {
     Amount,
     /// It ends before it starts.
     Interval,
-    /// It ended before 2020 or more than a day from now.
+    /// It ended more than 35 days ago or more than five minutes from now.
     Clock,
     /// The invocation is booked under another sequence.
     Duplicate,
@@ -104,8 +104,17 @@ pub(crate) fn judge(
     if record.end_ns < record.start_ns {
         return Err((Reason::Interval, format!("starts at {}, ends at {}", record.start_ns, record.end_ns)));
     }
-    if record.end_ns < EARLIEST_NS || record.end_ns > now_ns.saturating_add(AHEAD_NS) {
-        return Err((Reason::Clock, format!("ends at {}, received at {now_ns}", record.end_ns)));
+    if record.end_ns > now_ns.saturating_add(AHEAD_NS) {
+        let ahead = (record.end_ns - now_ns) / 1_000_000_000;
+        let what = format!(
+            "ends {ahead} s after it was received, at most 300 s are taken: set the clock of its node"
+        );
+        return Err((Reason::Clock, what));
+    }
+    if record.end_ns < now_ns.saturating_sub(BACK_NS) {
+        let days = (now_ns - record.end_ns) / 86_400_000_000_000;
+        let what = format!("ended {days} days before it was received, at most 35 are taken");
+        return Err((Reason::Clock, what));
     }
     let (id, sheet) = sheets.get(&record.price_book).ok_or_else(|| {
         (Reason::PriceSheet, format!("sheet {:?} is not in this ledger", shorten(&record.price_book)))

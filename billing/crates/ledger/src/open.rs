@@ -116,7 +116,7 @@ impl Ledger {
                 asked: sheet.currency.clone(),
             });
         }
-        if sheet_hash(&sheet.currency, &sheet.rates) != sheet.hash {
+        if sheet_hash(sheet) != sheet.hash {
             return Err(LedgerError::SheetHash(sheet.hash.clone()));
         }
         let json = serde_json::to_string(sheet).map_err(|e| LedgerError::Damaged(e.to_string()))?;

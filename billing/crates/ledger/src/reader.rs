@@ -44,6 +44,15 @@ impl Reader {
         Ok(append::spool(&self.conn, node, epoch)?.map_or(0, |(_, seq)| seq))
     }
 
+    /// Whether anything of a node was ever booked or rejected.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn has_node(&self, node: &str) -> Result<bool, LedgerError> {
+        let mut statement = self.conn.prepare_cached("SELECT 1 FROM high_water WHERE node = ?1 LIMIT 1")?;
+        Ok(statement.exists([node])?)
+    }
+
     /// List price of everything that a tenant ever used.
     ///
     /// # Errors

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use wasmeter_rating::{AmountError, bill_lines};
+use wasmeter_rating::{AmountError, charge};
 use wasmeter_usage::wire::{BillLine, UsageBy, UsageRow};
 use wasmeter_usage::{Meter, Pico, Rates};
 
@@ -95,13 +95,13 @@ impl Reader {
         let used: Vec<_> = self
             .by_sheet(tenant, from_ns, to_ns)?
             .into_iter()
-            .map(|(rates, sums)| (rates, sums.charged))
+            .map(|(sheet, sums)| (sheet, sums.charged))
             .collect();
         let mut all: BTreeMap<String, UsageRow> = BTreeMap::new();
-        for BillLine { meter, quantity, amount_pico, .. } in bill_lines(&used)? {
+        for BillLine { meter, quantity, list_pico, .. } in charge(&used)?.lines {
             let key = meter.as_str().to_owned();
             let row = all.entry(key.clone()).or_insert_with(|| empty(key));
-            row.cost_pico = row.cost_pico + amount_pico;
+            row.cost_pico = row.cost_pico + list_pico;
             let field = match meter {
                 Meter::Fuel => &mut row.fuel,
                 Meter::GpuTime => &mut row.gpu_ns,

@@ -59,6 +59,8 @@ fn a_group_shares_a_transaction_and_refuses_alone() {
     assert_eq!((report.entries, report.spools, report.faults), (6, 2, 0));
 }
 
+const DAY: u64 = 86_400_000_000_000;
+
 #[test]
 fn what_cannot_be_booked_is_kept_and_acknowledged() {
     let mut f = Fixture::new();
@@ -78,6 +80,7 @@ fn what_cannot_be_booked_is_kept_and_acknowledged() {
         (change(|r| r.tenant.clear()), Some(Reason::Malformed)),
         (change(|r| r.price_book = "beef".into()), Some(Reason::PriceSheet)),
         (change(|r| r.fuel = u64::MAX), Some(Reason::Amount)),
+        (change(|r| r.egress_bytes = 1 << 63), Some(Reason::Amount)),
         (change(|r| r.models[0].device_ns = i64::MAX as u64 / 2), None),
         (change(|r| r.models = vec![r.models[0].clone(); 1]), None),
         (
@@ -89,7 +92,12 @@ fn what_cannot_be_booked_is_kept_and_acknowledged() {
         ),
         (change(|r| r.start_ns = r.end_ns + 1), Some(Reason::Interval)),
         (change(|r| (r.start_ns, r.end_ns) = (0, 1)), Some(Reason::Clock)),
-        (change(|r| r.end_ns += 2 * 86_400_000_000_000), Some(Reason::Clock)),
+        // A clock that is an hour ahead, one within five minutes; 40 days old, and 35.
+        (change(|r| r.end_ns += 3_600_000_000_000), Some(Reason::Clock)),
+        (change(|r| r.end_ns += 300_000_000_001), Some(Reason::Clock)),
+        (change(|r| r.end_ns += 300_000_000_000), None),
+        (change(|r| (r.start_ns, r.end_ns) = (NOW - 40 * DAY, NOW - 40 * DAY)), Some(Reason::Clock)),
+        (change(|r| (r.start_ns, r.end_ns) = (NOW - 35 * DAY, NOW - 35 * DAY)), None),
         (change(|r| r.function = Some("f".repeat(300_000))), Some(Reason::TooLarge)),
         (change(|r| (r.outcome, r.fuel) = (Outcome::Platform, u64::MAX)), None),
     ];

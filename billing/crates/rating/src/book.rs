@@ -3,99 +3,27 @@ use std::fmt;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use wasmeter_usage::{PriceSheet, Rates};
+use wasmeter_usage::{Meter, PriceSheet, Rates};
 
-use crate::{RateError, is_currency, parse_rate, sheet};
+use crate::terms::{Minimum, TierTable, terms};
+use crate::{BookError, is_currency, parse_rate, sheet_with};
 
 /// The price book that is used where the operator names none.
 pub const DEFAULT_PRICES: &str = include_str!("../default-prices.toml");
 
-/// List prices over time. Never empty; entries in the order of their times, all in one currency.
+/// List prices and terms over time. Never empty; entries in the order of their times, all in one currency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriceBook {
     entries: Vec<BookEntry>,
 }
 
-/// One set of list prices.
+/// One set of list prices and terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BookEntry {
     /// When it comes into force, nanoseconds since the Unix epoch.
     pub effective_ns: u64,
     /// The prices.
     pub sheet: PriceSheet,
-}
-
-/// Why a price book is refused. `entry` counts from 1 in the order of the file.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BookError {
-    /// Not TOML, or not of this shape.
-    #[error("price book does not parse: {0}")]
-    Toml(String),
-    /// No entry at all.
-    #[error("price book has no entry; add a [[book]]")]
-    Empty,
-    /// Not a point in time.
-    #[error(
-        "book entry {entry}: effective {text:?} is not an RFC 3339 time since 1970, such as \"2026-01-01T00:00:00Z\""
-    )]
-    Time {
-        /// Which entry.
-        entry: usize,
-        /// What it says.
-        text: String,
-    },
-    /// Not a currency code.
-    #[error(
-        "book entry {entry}: currency {text:?} is not an ISO 4217 code; write three upper-case letters, such as \"USD\""
-    )]
-    Currency {
-        /// Which entry.
-        entry: usize,
-        /// What it says.
-        text: String,
-    },
-    /// A ledger sums in one currency.
-    #[error(
-        "book entry {entry}: currency {text} differs from {first} of the first entry; another currency needs a ledger of its own"
-    )]
-    CurrencyChange {
-        /// Which entry.
-        entry: usize,
-        /// What it says.
-        text: String,
-        /// The book's currency.
-        first: String,
-    },
-    /// A price that cannot be represented.
-    #[error("book entry {entry}: {rate} = {text:?} {reason}")]
-    Rate {
-        /// Which entry.
-        entry: usize,
-        /// Which rate.
-        rate: &'static str,
-        /// What it says.
-        text: String,
-        /// What is wrong with it.
-        reason: RateError,
-    },
-    /// Two entries for one moment.
-    #[error("book entries {first} and {second} are both effective at {at}; keep one")]
-    SameTime {
-        /// One.
-        first: usize,
-        /// The other.
-        second: usize,
-        /// The moment.
-        at: String,
-    },
-    /// Every entry lies in the future.
-    #[error("no book entry is in force at {at}; the first is effective at {first}")]
-    NotYet {
-        /// The moment asked for.
-        at: String,
-        /// The first entry's.
-        first: String,
-    },
 }
 
 #[derive(Deserialize)]
@@ -110,19 +38,25 @@ struct File {
 struct Entry {
     effective: String,
     currency: String,
-    list: List,
+    list: PerMeter<String>,
+    #[serde(default)]
+    included: PerMeter<u64>,
+    #[serde(default)]
+    tiers: PerMeter<TierTable>,
+    minimum: Option<Minimum>,
 }
 
+/// Something for each meter, by what its price is called.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct List {
-    fuel_million: Option<String>,
-    gpu_second: Option<String>,
-    cpu_second: Option<String>,
-    request: Option<String>,
-    token_in: Option<String>,
-    token_out: Option<String>,
-    egress_gb: Option<String>,
+pub(crate) struct PerMeter<T> {
+    fuel_million: Option<T>,
+    gpu_second: Option<T>,
+    cpu_second: Option<T>,
+    request: Option<T>,
+    token_in: Option<T>,
+    token_out: Option<T>,
+    egress_gb: Option<T>,
 }
 
 impl PriceBook {
@@ -191,24 +125,74 @@ impl Entry {
             return Err(BookError::CurrencyChange { entry, text: self.currency, first: first.to_owned() });
         }
         let rates = self.list.rates(entry)?;
-        Ok(BookEntry { effective_ns, sheet: sheet(&self.currency, rates) })
+        let list = |meter| rates.of(meter).0;
+        let terms = terms(entry, &self.currency, self.included, self.tiers, self.minimum, list)?;
+        Ok(BookEntry { effective_ns, sheet: sheet_with(&self.currency, rates, terms) })
     }
 }
 
-impl List {
-    fn rates(self, entry: usize) -> Result<Rates, BookError> {
-        let read = |rate: &'static str, text: Option<String>| match text {
+impl<T> Default for PerMeter<T> {
+    fn default() -> Self {
+        Self {
+            fuel_million: None,
+            gpu_second: None,
+            cpu_second: None,
+            request: None,
+            token_in: None,
+            token_out: None,
+            egress_gb: None,
+        }
+    }
+}
+
+impl<T> PerMeter<T> {
+    /// What there is for a meter.
+    pub(crate) fn take(&mut self, meter: Meter) -> Option<T> {
+        match meter {
+            Meter::Fuel => self.fuel_million.take(),
+            Meter::GpuTime => self.gpu_second.take(),
+            Meter::CpuTime => self.cpu_second.take(),
+            Meter::Requests => self.request.take(),
+            Meter::TokensIn => self.token_in.take(),
+            Meter::TokensOut => self.token_out.take(),
+            Meter::EgressBytes => self.egress_gb.take(),
+        }
+    }
+}
+
+/// What the price of a meter is called in a price book.
+#[must_use]
+pub fn price_name(meter: Meter) -> &'static str {
+    match meter {
+        Meter::Fuel => "fuel_million",
+        Meter::GpuTime => "gpu_second",
+        Meter::CpuTime => "cpu_second",
+        Meter::Requests => "request",
+        Meter::TokensIn => "token_in",
+        Meter::TokensOut => "token_out",
+        Meter::EgressBytes => "egress_gb",
+    }
+}
+
+impl PerMeter<String> {
+    fn rates(mut self, entry: usize) -> Result<Rates, BookError> {
+        let mut read = |meter| match self.take(meter) {
             None => Ok(0),
-            Some(text) => parse_rate(&text).map_err(|reason| BookError::Rate { entry, rate, text, reason }),
+            Some(text) => parse_rate(&text).map_err(|reason| BookError::Rate {
+                entry,
+                rate: price_name(meter),
+                text,
+                reason,
+            }),
         };
         Ok(Rates {
-            fuel_million: read("fuel_million", self.fuel_million)?,
-            gpu_second: read("gpu_second", self.gpu_second)?,
-            cpu_second: read("cpu_second", self.cpu_second)?,
-            request: read("request", self.request)?,
-            token_in: read("token_in", self.token_in)?,
-            token_out: read("token_out", self.token_out)?,
-            egress_gb: read("egress_gb", self.egress_gb)?,
+            fuel_million: read(Meter::Fuel)?,
+            gpu_second: read(Meter::GpuTime)?,
+            cpu_second: read(Meter::CpuTime)?,
+            request: read(Meter::Requests)?,
+            token_in: read(Meter::TokensIn)?,
+            token_out: read(Meter::TokensOut)?,
+            egress_gb: read(Meter::EgressBytes)?,
         })
     }
 }

@@ -8,14 +8,16 @@ use stripe_billing::billing_meter::{
 };
 use stripe_client_core::StripeRequest;
 use stripe_product::price::{
-    CreatePrice, CreatePriceRecurring, CreatePriceRecurringInterval, CreatePriceRecurringUsageType, ListPrice,
+    CreatePrice, CreatePriceRecurring, CreatePriceRecurringInterval, CreatePriceRecurringUsageType,
+    CreatePriceTiers, CreatePriceTiersUpTo, ListPrice,
 };
 use stripe_product::product::{CreateProduct, RetrieveProduct};
+use stripe_shared::{PriceBillingScheme, PriceTiersMode};
 use stripe_types::Currency;
-use wasmeter_usage::{Meter, PriceSheet};
+use wasmeter_usage::{Meter, PriceSheet, TierMode};
 
 use crate::object::{MeterObject, Page, Price, Product};
-use crate::sku::{FineRate, Sku, divisor, event_name, skus, unit};
+use crate::sku::{FineRate, Pricing, Sku, divisor, event_name, skus, unit};
 use crate::{Client, StripeError};
 
 /// The one product that all prices belong to. It is named by us, so that a second one cannot come to be.
@@ -154,7 +156,13 @@ impl Client {
             let same = price.active
                 && price.currency.eq_ignore_ascii_case(&sheet.currency)
                 && priced == Some(meter)
-                && price.unit_amount_decimal.as_deref().is_some_and(|d| same_decimal(d, &sku.unit_amount));
+                && match &sku.pricing {
+                    Pricing::Unit(amount) => {
+                        price.unit_amount_decimal.as_deref().is_some_and(|d| same_decimal(d, amount))
+                    }
+                    // Tiers are not shown here. The key names them by the hash of their sheet, and no price changes.
+                    Pricing::Tiers(..) => price.unit_amount_decimal.is_none(),
+                };
             if same {
                 return Ok(price.id);
             }
@@ -169,9 +177,18 @@ impl Client {
         let mut recurring = CreatePriceRecurring::new(CreatePriceRecurringInterval::Month);
         recurring.meter = Some(meter.to_owned());
         recurring.usage_type = Some(CreatePriceRecurringUsageType::Metered);
-        let request = CreatePrice::new(currency)
+        let request = match &sku.pricing {
+            Pricing::Unit(amount) => CreatePrice::new(currency).unit_amount_decimal(amount.clone()),
+            Pricing::Tiers(mode, tiers) => CreatePrice::new(currency)
+                .billing_scheme(PriceBillingScheme::Tiered)
+                .tiers_mode(match mode {
+                    TierMode::Graduated => PriceTiersMode::Graduated,
+                    TierMode::Volume => PriceTiersMode::Volume,
+                })
+                .tiers(tiers.iter().map(tier).collect::<Vec<_>>()),
+        };
+        let request = request
             .product(PRODUCT)
-            .unit_amount_decimal(sku.unit_amount.clone())
             .recurring(recurring)
             .lookup_key(lookup_key.clone())
             .nickname(format!("{} by the {}", display_name(sku.meter), unit(sku.meter)))
@@ -184,6 +201,14 @@ impl Client {
         created.push(format!("price {lookup_key} ({})", made.id));
         Ok(made.id)
     }
+}
+
+fn tier((up_to, amount): &(Option<u64>, String)) -> CreatePriceTiers {
+    // A bound is below 2^63: the price book refuses others.
+    let up_to = up_to.and_then(|units| i64::try_from(units).ok());
+    let mut tier = CreatePriceTiers::new(up_to.map_or(CreatePriceTiersUpTo::Inf, CreatePriceTiersUpTo::I64));
+    tier.unit_amount_decimal = Some(amount.clone());
+    tier
 }
 
 fn same_meter(meter: &MeterObject) -> Result<&str, SetupError> {

@@ -1,5 +1,5 @@
 use wasmeter_rating::minor_digits;
-use wasmeter_usage::{Meter, PriceSheet, Rates};
+use wasmeter_usage::{Band, Meter, MeterTerms, PriceSheet, TierMode};
 
 /// Meter events carry whole numbers of at most this many digits (Stripe documentation, "Record usage").
 pub const LARGEST_VALUE: u64 = 999_999_999_999_999;
@@ -11,8 +11,17 @@ const PLACES: u32 = 12;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sku {
     pub(crate) meter: Meter,
-    /// Price of one Stripe unit in the currency's smallest unit, decimal text.
-    pub(crate) unit_amount: String,
+    pub(crate) pricing: Pricing,
+}
+
+/// How Stripe prices a meter's sum of a period. Amounts are decimal texts: one Stripe unit's price in the currency's
+/// smallest unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Pricing {
+    /// One price for all units.
+    Unit(String),
+    /// Tiers, each up to so many Stripe units; the last holds all that follow. What is included is a first tier at 0.
+    Tiers(TierMode, Vec<(Option<u64>, String)>),
 }
 
 /// A rate that Stripe's prices cannot say.
@@ -60,30 +69,28 @@ pub fn event_name(meter: Meter) -> String {
 pub(crate) fn skus(sheet: &PriceSheet) -> Result<Vec<Sku>, FineRate> {
     Meter::ALL
         .into_iter()
-        .filter_map(|meter| {
-            let (rate, per) = rate(&sheet.rates, meter);
-            if rate == 0 {
-                return None;
-            }
-            let amount = unit_amount(rate, per / divisor(meter), &sheet.currency)
-                .ok_or(FineRate { meter: meter.as_str(), unit: unit(meter) });
-            Some(amount.map(|unit_amount| Sku { meter, unit_amount }))
-        })
+        .filter_map(|meter| pricing(sheet, meter).map(|pricing| Ok(Sku { meter, pricing: pricing? })))
         .collect()
 }
 
-/// A meter's rate in pico, and how many of the meter's own units it buys.
-fn rate(rates: &Rates, meter: Meter) -> (u64, u64) {
-    const GIGA: u64 = 1_000_000_000;
-    match meter {
-        Meter::Fuel => (rates.fuel_million, 1_000_000),
-        Meter::GpuTime => (rates.gpu_second, GIGA),
-        Meter::CpuTime => (rates.cpu_second, GIGA),
-        Meter::Requests => (rates.request, 1),
-        Meter::TokensIn => (rates.token_in, 1),
-        Meter::TokensOut => (rates.token_out, 1),
-        Meter::EgressBytes => (rates.egress_gb, GIGA),
+fn pricing(sheet: &PriceSheet, meter: Meter) -> Option<Result<Pricing, FineRate>> {
+    let (list, per) = sheet.rates.of(meter);
+    let amount = |rate| {
+        unit_amount(rate, per / divisor(meter), &sheet.currency)
+            .ok_or(FineRate { meter: meter.as_str(), unit: unit(meter) })
+    };
+    let Some(MeterTerms { mode, included, bands }) = sheet.terms.meters.get(&meter) else {
+        return (list > 0).then(|| amount(list).map(Pricing::Unit));
+    };
+    if bands.iter().all(|band| band.rate == 0) {
+        return None;
     }
+    let free = (*included > 0).then_some(Band { up_to: Some(*included), rate: 0 });
+    let tiers = free.iter().chain(bands).map(|band| {
+        // Bounds are whole numbers of what a price is for, and so of Stripe's units.
+        Ok((band.up_to.map(|units| units / divisor(meter)), amount(band.rate)?))
+    });
+    Some(tiers.collect::<Result<_, _>>().map(|tiers| Pricing::Tiers(*mode, tiers)))
 }
 
 /// `rate` pico for `units` units, as decimal text of the smallest currency unit for one; `None` where it is not exact.
@@ -103,6 +110,7 @@ fn unit_amount(rate: u64, units: u64, currency: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use wasmeter_rating::{DEFAULT_PRICES, PriceBook, sheet};
+    use wasmeter_usage::Rates;
 
     use super::*;
 
@@ -110,7 +118,13 @@ mod tests {
     fn the_default_prices_are_exact() {
         let book = PriceBook::parse(DEFAULT_PRICES).unwrap();
         let skus = skus(&book.entries()[0].sheet).unwrap();
-        let told: Vec<_> = skus.iter().map(|s| (s.meter.as_str(), s.unit_amount.as_str())).collect();
+        let told: Vec<_> = skus
+            .iter()
+            .map(|s| match &s.pricing {
+                Pricing::Unit(amount) => (s.meter.as_str(), amount.as_str()),
+                other => panic!("{other:?}"),
+            })
+            .collect();
         assert_eq!(
             told,
             [
@@ -121,6 +135,22 @@ mod tests {
                 ("egress_bytes", "0.000000009"),
             ]
         );
+    }
+
+    #[test]
+    fn what_is_included_is_a_first_tier_at_nothing() {
+        let text = "[[book]]\neffective = \"2026-01-01T00:00:00Z\"\ncurrency = \"USD\"\n[book.list]\n\
+             gpu_second = \"0.001\"\nrequest = \"0.0000002\"\n[book.included]\ngpu_second = 10\n\
+             [book.tiers.request]\nmode = \"volume\"\n\
+             bands = [{ up_to = 1000, rate = \"0.01\" }, { rate = \"0.005\" }]\n";
+        let book = PriceBook::parse(text).unwrap();
+        let skus = skus(&book.entries()[0].sheet).unwrap();
+        let tiers = |mode, tiers: &[(Option<u64>, &str)]| {
+            Pricing::Tiers(mode, tiers.iter().map(|(up_to, amount)| (*up_to, (*amount).to_owned())).collect())
+        };
+        assert_eq!(skus[0].pricing, tiers(TierMode::Volume, &[(Some(1000), "1"), (None, "0.5")]));
+        let free = tiers(TierMode::Graduated, &[(Some(10_000_000), "0"), (None, "0.0000001")]);
+        assert_eq!((skus[1].meter, &skus[1].pricing, skus.len()), (Meter::GpuTime, &free, 2));
     }
 
     #[test]

@@ -16,6 +16,6 @@ pub use budget::{
 };
 pub use id::{InvocationId, ParseInvocationIdError};
 pub use money::{ParsePicoError, Pico};
-pub use price::{PriceSheet, Rates};
+pub use price::{Band, MeterTerms, PriceSheet, Rates, Terms, TierMode};
 pub use record::{DeviceClass, Meter, ModelUse, Outcome, Quantities, RECORD_VERSION, UsageRecord};
 pub use standing::{Standing, StandingState, Unpaid};

@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Pico, Quantities, UsageRecord};
+use crate::{Meter, Pico, Quantities, UsageRecord};
 
 /// List prices in pico (10^-12 of the currency unit).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +33,82 @@ pub struct PriceSheet {
     pub currency: String,
     /// The list prices.
     pub rates: Rates,
+    /// What a bill makes of a period's quantities beyond that. No call's cost depends on it.
+    #[serde(default, skip_serializing_if = "Terms::is_empty")]
+    pub terms: Terms,
+}
+
+/// Tiers, included quantities and a minimum, all by billing period.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Terms {
+    /// Meters that are not simply quantity times list price.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub meters: BTreeMap<Meter, MeterTerms>,
+    /// What a period with any charged call costs at least, in the currency's smallest unit; 0 is no minimum.
+    pub minimum_minor: u64,
+}
+
+/// How one meter is priced over a period.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeterTerms {
+    /// What the bounds of the bands mean.
+    pub mode: TierMode,
+    /// Units of the meter that cost nothing. They are the first of the period, and count towards the bounds.
+    #[serde(default)]
+    pub included: u64,
+    /// At least one; bounds rise, and only the last has none.
+    pub bands: Vec<Band>,
+}
+
+/// What the bounds of bands mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TierMode {
+    /// Each unit has the price of the band that it falls into.
+    Graduated,
+    /// All units have the price of the band that the last one falls into.
+    Volume,
+}
+
+/// A range of a period's quantity and its price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Band {
+    /// The last unit of the meter that it holds; none for all that follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_to: Option<u64>,
+    /// Pico, for as many units as the list price is for.
+    pub rate: u64,
+}
+
+impl Terms {
+    /// Whether bills are quantity times list price.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.meters.is_empty() && self.minimum_minor == 0
+    }
 }
 
 impl Rates {
+    /// The list price of one meter, and how many of its units that buys.
+    #[must_use]
+    pub fn of(&self, meter: Meter) -> (u64, u64) {
+        (
+            match meter {
+                Meter::Fuel => self.fuel_million,
+                Meter::GpuTime => self.gpu_second,
+                Meter::CpuTime => self.cpu_second,
+                Meter::Requests => self.request,
+                Meter::TokensIn => self.token_in,
+                Meter::TokensOut => self.token_out,
+                Meter::EgressBytes => self.egress_gb,
+            },
+            meter.units_priced(),
+        )
+    }
+
     /// The list price of the quantities, rounded down once, to a whole pico. `None` if it does not fit.
     #[must_use]
     pub fn cost(&self, q: &Quantities) -> Option<Pico> {

@@ -161,6 +161,16 @@ impl Meter {
         Meter::EgressBytes,
     ];
 
+    /// How many units a price is for: fuel by the million, time by the second, bytes by the GB.
+    #[must_use]
+    pub fn units_priced(self) -> u64 {
+        match self {
+            Meter::Fuel => 1_000_000,
+            Meter::GpuTime | Meter::CpuTime | Meter::EgressBytes => 1_000_000_000,
+            Meter::Requests | Meter::TokensIn | Meter::TokensOut => 1,
+        }
+    }
+
     /// The name in JSON, headers and the price book.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -260,7 +260,8 @@ pub struct UsageRow {
     pub cost_pico: Pico,
 }
 
-/// A bill at list price. The one rounding of each line happens here and nowhere else.
+/// What a window costs by the price book. The window is one billing period: tiers, included quantities and the minimum
+/// begin anew at its start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bill {
     /// Tenant.
@@ -273,28 +274,101 @@ pub struct Bill {
     pub currency: String,
     /// Charged invocations.
     pub invocations: u64,
-    /// One line a meter.
+    /// One line a meter and way of pricing it.
     pub lines: Vec<BillLine>,
     /// Sum of the invocations' list prices, exactly.
     pub list_total_pico: Pico,
-    /// What is due, in the smallest currency unit (cents), rounded once from `list_total_pico`, half to even.
+    /// Where the price book has a minimum and the lines do not reach it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<BillMinimum>,
+    /// Refunds and other corrections that were made in the window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adjustments: Option<BillAdjustments>,
+    /// What is due, in the smallest currency unit (cents): the sum of what the lines, the minimum and the adjustments
+    /// say is due.
     pub due_minor: i64,
 }
 
-/// One line of a bill.
+/// One line of a bill: a meter over the window, at one list price and the same terms.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BillLine {
     /// Meter.
     pub meter: Meter,
-    /// In the meter's unit.
+    /// In the meter's unit; the sum over the parts.
     pub quantity: u64,
-    /// Price of one `price_unit`.
+    /// List price of one `price_unit`.
     pub rate_pico: Pico,
     /// Such as `million fuel`, `second`, `request`, `GB`.
     pub price_unit: String,
-    /// Quantity times price, rounded down to a pico. The lines may sum to a few pico more than the total, because
-    /// each invocation is rounded down once.
+    /// Quantity times list price, rounded down to a pico. Over the lines, this may sum to a few pico more than the
+    /// list total, because each invocation is rounded down once.
+    pub list_pico: Pico,
+    /// What the quantity is priced by, in the order of the tiers. One, at list price, where the book has no more to say.
+    pub parts: Vec<BillPart>,
+    /// Sum of the parts' amounts.
     pub amount_pico: Pico,
+    /// Sum of what the parts say is due, in the smallest currency unit.
+    pub due_minor: i64,
+}
+
+/// A part of a quantity at one price. An invoice has a line for each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BillPart {
+    /// In the meter's unit.
+    pub quantity: u64,
+    /// The last unit of the tier, in the meter's unit; none for the last tier and where there are no tiers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_to: Option<u64>,
+    /// Whether it is the included quantity, which costs nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub included: bool,
+    /// Price of one `price_unit`.
+    pub rate_pico: Pico,
+    /// Quantity times price, rounded down to a pico.
+    pub amount_pico: Pico,
+    /// The amount in the smallest currency unit, rounded half up: the one rounding of a line of an invoice.
+    pub due_minor: i64,
+}
+
+/// What a window costs at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BillMinimum {
+    /// The minimum of the price book, in the smallest currency unit.
+    pub minimum_minor: i64,
+    /// What the lines lack of it: a line of its own on an invoice.
+    pub due_minor: i64,
+}
+
+/// No bill shows more adjustments one by one; its sum is of all of them.
+pub const MAX_ADJUSTMENTS: usize = 1000;
+
+/// All corrections of a window: one line of an invoice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BillAdjustments {
+    /// How many there are.
+    pub count: u64,
+    /// Their exact sum; below zero for what the tenant gets back.
+    pub amount_pico: Pico,
+    /// The sum in the smallest currency unit, rounded half away from zero.
+    pub due_minor: i64,
+    /// The first [`MAX_ADJUSTMENTS`] of them.
+    pub entries: Vec<Adjustment>,
+}
+
+/// A correction of what a tenant owes: an entry that is added, while what it corrects stays as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adjustment {
+    /// As the operator named it: tells a repeated one from a second one.
+    pub id: String,
+    /// Whose cost it gives back, if it is about one invocation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invocation: Option<InvocationId>,
+    /// Below zero for what the tenant gets back.
+    pub amount_pico: Pico,
+    /// Why.
+    pub reason: String,
+    /// When it was made, nanoseconds since the Unix epoch. It belongs to that period, whatever it corrects.
+    pub made_ns: u64,
 }
 
 /// One invocation in the ledger, as the customer sees it.

@@ -289,7 +289,12 @@ impl Ledger for Seen {
 
     fn prices(&self) -> Option<PriceSheet> {
         let rates = Rates { request: 200, ..Rates::default() };
-        Some(PriceSheet { hash: "h".into(), currency: "USD".into(), rates })
+        Some(PriceSheet {
+            hash: "h".into(),
+            currency: "USD".into(),
+            rates,
+            terms: wasmeter_usage::Terms::default(),
+        })
     }
 }
 

@@ -40,7 +40,12 @@ pub(crate) fn record(fuel: u64) -> UsageRecord {
 
 pub(crate) fn prices(request: u64) -> PriceSheet {
     let rates = Rates { request, ..Rates::default() };
-    PriceSheet { hash: request.to_string(), currency: "USD".into(), rates }
+    PriceSheet {
+        hash: request.to_string(),
+        currency: "USD".into(),
+        rates,
+        terms: wasmeter_usage::Terms::default(),
+    }
 }
 
 /// Small segments, so that every test meets their ends.

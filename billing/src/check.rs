@@ -44,6 +44,7 @@ fn print_text(reader: &Reader, report: &CheckReport) {
     println!("entries     {}", report.entries);
     println!("tenants     {}", report.tenants);
     println!("spools      {}", report.spools);
+    println!("commits     {}", report.commits);
     println!("rejected    {}", report.rejected.values().sum::<u64>());
     for (reason, count) in &report.rejected {
         println!("  {reason:<10}{count}");
@@ -62,6 +63,7 @@ fn json(reader: &Reader, report: &CheckReport) -> serde_json::Value {
         "entries": report.entries,
         "tenants": report.tenants,
         "spools": report.spools,
+        "commits": report.commits,
         "rejected": report.rejected,
         "list_total_pico": report.list_total,
         "faults": report.faults,

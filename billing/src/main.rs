@@ -19,6 +19,7 @@ mod service;
 mod socket;
 mod stripe;
 mod twin;
+mod verify;
 mod writer;
 
 use std::process::ExitCode;
@@ -56,6 +57,8 @@ enum Command {
     Restore(backup::RestoreOptions),
     /// Stand in for Stripe on this machine, with play money: for tests and the demo
     Twin(twin::Options),
+    /// Check receipts: signatures, chain, proofs, prices and sums; exits 1 where one is wrong
+    Verify(verify::Options),
 }
 
 #[derive(Subcommand)]
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Command::Backup(options) => backup::backup(&options),
         Command::Restore(options) => backup::restore(&options),
         Command::Twin(options) => twin::run(options),
+        Command::Verify(options) => verify::run(&options),
     };
     result.unwrap_or_else(|error| {
         eprintln!("wasmeter-billing: {error:#}");

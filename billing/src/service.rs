@@ -1,6 +1,6 @@
 use wasmeter_ledger::{LedgerError, Reader, Refusal, Stamp};
 use wasmeter_rating::PriceBook;
-use wasmeter_usage::wire::{Call, PROTOCOL, Reply};
+use wasmeter_usage::wire::{Call, MAX_PAGE, PROTOCOL, Reply};
 
 use std::sync::Arc;
 
@@ -72,6 +72,19 @@ impl Service {
             Call::Receipt { tenant, invocation } => {
                 let found = self.readers.ask(move |r| r.receipt(&tenant, invocation)).await;
                 found.map(|receipt| Reply::Receipt { receipt: receipt.map(Box::new) })
+            }
+            Call::Export { tenant, from_ns, to_ns, cursor } => {
+                let window = (from_ns, to_ns);
+                let page =
+                    self.readers.ask(move |r| r.export(&tenant, window, cursor, MAX_PAGE, now_ns())).await;
+                page.map(|(text, next)| Reply::Export { text, next })
+            }
+            Call::ReceiptAlone { tenant, invocation } => {
+                let found = self.readers.ask(move |r| r.receipt_alone(&tenant, invocation)).await;
+                found.map(|text| Reply::ReceiptAlone { text })
+            }
+            Call::ReceiptKeys => {
+                self.readers.ask(Reader::receipt_keys).await.map(|keys| Reply::ReceiptKeys { keys })
             }
             Call::Budgets => {
                 let admission = self.stripe.as_ref().map(|stripe| stripe.admission);

@@ -81,8 +81,10 @@ fn files_are_the_users_alone() {
     acked(client.append(1, &[record(&prices, "dev", 1)]));
     let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&home.data()), mode(&home.socket())), (0o700, 0o600));
-    for entry in std::fs::read_dir(home.data()).unwrap() {
-        assert_eq!(mode(&entry.unwrap().path()), 0o600);
+    let keys = home.data().join("keys");
+    assert_eq!((mode(&keys), mode(&keys.join("receipt.key"))), (0o700, 0o600));
+    for entry in std::fs::read_dir(home.data()).unwrap().map(|entry| entry.unwrap().path()) {
+        assert!(entry == keys || mode(&entry) == 0o600, "{}", entry.display());
     }
 }
 

@@ -10,6 +10,12 @@ pub(crate) fn run(args: &[OsString]) -> Result<()> {
     become_billing(args).map(|never| match never {})
 }
 
+/// As [`run`], with one of its commands before the arguments.
+pub(crate) fn run_command(command: &str, args: &[OsString]) -> Result<()> {
+    let all: Vec<_> = std::iter::once(OsString::from(command)).chain(args.iter().cloned()).collect();
+    run(&all)
+}
+
 fn become_billing(args: &[OsString]) -> Result<Infallible> {
     let program =
         std::env::current_exe().context("the path of this program")?.with_file_name("wasmeter-billing");

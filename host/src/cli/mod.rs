@@ -83,6 +83,9 @@ pub(crate) enum Command {
     Credits(budget::CreditsCommand),
     /// Show the receipts of invocations
     Receipts(receipts::ReceiptsArgs),
+    /// Check receipts offline: signatures, chain, proofs, prices and sums; exits 1 where one is wrong
+    #[command(disable_help_flag = true)]
+    Verify(Passed),
     /// Make a token that allows less
     Token(token::TokenArgs),
     /// Look at what this machine offers and lacks
@@ -129,6 +132,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Token(args) => token::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
+        Command::Verify(passed) => billing::run_command("verify", &passed.args),
         Command::Billing(passed) => billing::run(&passed.args),
         Command::Serve(_) | Command::Compile(_) | Command::DeviceWorker(_) => {
             bail!("this command is the server's own")

@@ -15,6 +15,9 @@ pub(crate) struct ReceiptsArgs {
     /// Only this invocation
     #[arg(conflicts_with_all = ["from", "to"])]
     invocation: Option<InvocationId>,
+    /// The public keys that receipts are signed with, for `wasmeter verify --key`
+    #[arg(long, conflicts_with_all = ["invocation", "from", "to"])]
+    keys: bool,
     #[command(flatten)]
     window: Window,
     #[command(flatten)]
@@ -31,15 +34,39 @@ struct Receipt {
     record: UsageRecord,
 }
 
+#[derive(Deserialize)]
+struct Keys {
+    keys: Vec<Key>,
+}
+
+#[derive(Deserialize)]
+struct Key {
+    public: String,
+    since: String,
+    current: bool,
+}
+
 pub(crate) fn run(args: &ReceiptsArgs) -> Result<()> {
     let (client, tenant) = args.connect.client()?;
-    let path = format!("/api/v1/tenants/{tenant}/receipts");
-    if let Some(invocation) = args.invocation {
-        return args.output.show(client.get(&format!("{path}/{invocation}"))?, one);
+    if args.keys {
+        return args.output.show(client.get("/api/v1/receipt-keys")?, |Keys { keys }| {
+            let line = |key: &Key| {
+                let note = if key.current { "" } else { ", not in use" };
+                format!("{}  since {}{note}\n", key.public, key.since)
+            };
+            keys.iter().map(line).collect()
+        });
     }
-    let query = query(&[("from", args.window.from.as_deref()), ("to", args.window.to.as_deref())]);
-    for line in BufReader::new(client.get_stream(&format!("{path}{query}"))?).lines() {
+    let mut path = format!("/api/v1/tenants/{tenant}/receipts");
+    if let Some(invocation) = args.invocation {
+        path.push_str(&format!("/{invocation}"));
+    } else {
+        let window = &args.window;
+        path.push_str(&query(&[("from", window.from.as_deref()), ("to", window.to.as_deref())]));
+    }
+    for line in BufReader::new(client.get_stream(&path)?).lines() {
         let line = line.context("the list broke off: it is not complete")?;
+        // As it came: what is hashed is among its bytes.
         if args.output.is_json() {
             data(&format!("{line}\n"))?;
             continue;
@@ -47,7 +74,8 @@ pub(crate) fn run(args: &ReceiptsArgs) -> Result<()> {
         let value: serde_json::Value = serde_json::from_str(&line).context("a line of the list")?;
         // A line without `invocation` is not about one.
         if value.get("invocation").is_some() {
-            data(&row(&serde_json::from_value(value).context("a receipt")?))?;
+            let receipt = serde_json::from_value(value).context("a receipt")?;
+            data(&if args.invocation.is_some() { one(receipt) } else { row(&receipt) })?;
         }
     }
     Ok(())

@@ -2,11 +2,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use serde_json::value::RawValue;
+use wasmeter_receipt::Made;
 use wasmeter_usage::wire::MAX_BATCH;
 use wasmeter_usage::{DeviceClass, PriceSheet, UsageRecord};
 
 use crate::balance::Deltas;
 use crate::judge::{Booking, judge};
+use crate::receipt::Links;
+use crate::receipt::chain::Linked;
+use crate::receipt::seal::{Of, seal};
 use crate::{Ledger, LedgerError, Reason, Rejection};
 
 /// The longest node name.
@@ -53,8 +57,8 @@ pub enum Refusal {
 }
 
 impl Ledger {
-    /// Books batches in one transaction, one after another, whatever their spools: entries, balances, batch rows and
-    /// high-water marks. What is booked already is skipped; a batch that would leave a gap is refused, the others are
+    /// Books batches in one transaction, one after another, whatever their spools: entries with their links, balances, batch
+    /// rows, high-water marks, and one signed commit over all of it. What is booked already is skipped; a batch that would leave a gap is refused, the others are
     /// booked nonetheless.
     ///
     /// # Errors
@@ -65,12 +69,14 @@ impl Ledger {
         now_ns: u64,
     ) -> Result<Vec<Result<Committed, Refusal>>, LedgerError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut deltas = Deltas::default();
+        let (mut deltas, mut links) = (Deltas::default(), Links::default());
         let outcomes = batches
             .iter()
-            .map(|batch| append_one(&tx, &self.sheets, batch, now_ns, &mut deltas))
+            .map(|batch| append_one(&tx, &self.sheets, batch, now_ns, &mut deltas, &mut links))
             .collect::<Result<Vec<_>, _>>()?;
         deltas.store(&tx)?;
+        let of = Of { stamp: self.stamp.as_str(), currency: &self.currency };
+        seal(&tx, &self.signer, &of, Made::Booked, &links, now_ns)?;
         tx.commit()?;
         Ok(outcomes)
     }
@@ -82,6 +88,7 @@ fn append_one(
     batch: &Batch,
     now_ns: u64,
     deltas: &mut Deltas,
+    links: &mut Links,
 ) -> Result<Result<Committed, Refusal>, LedgerError> {
     if let Some(what) = malformed(batch) {
         return Ok(Err(Refusal::Malformed(what)));
@@ -105,7 +112,17 @@ fn append_one(
     for (seq, raw) in fresh {
         match book(tx, sheets, (spool, seq), raw, now_ns)? {
             Ok((position, booking)) => {
-                deltas.add(&booking.record.tenant, &booking.charged, booking.cost_pico);
+                let record = &booking.record;
+                deltas.add(&record.tenant, &booking.charged, booking.cost_pico);
+                let entry = Linked {
+                    position,
+                    tenant: &record.tenant,
+                    end_ns: record.end_ns,
+                    cost_pico: booking.cost_pico,
+                    sheet: &record.price_book,
+                    record: raw.get(),
+                };
+                links.add(tx, &entry)?;
                 positions = Some((positions.map_or(position, |(first, _)| first), position));
                 done.booked += 1;
             }

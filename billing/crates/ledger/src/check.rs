@@ -7,6 +7,7 @@ use wasmeter_usage::{Pico, PriceSheet, UsageRecord};
 use crate::append::charged_models;
 use crate::balance::Deltas;
 use crate::open::load_sheets;
+use crate::receipt::check::ChainCheck;
 use crate::{LedgerError, Reader};
 
 /// Only so many faults are told one by one.
@@ -21,6 +22,8 @@ pub struct CheckReport {
     pub tenants: u64,
     /// Spools with a high-water mark.
     pub spools: u64,
+    /// Signed commits.
+    pub commits: u64,
     /// Rejected records by reason.
     pub rejected: BTreeMap<String, u64>,
     /// Sum of all entries' costs.
@@ -32,7 +35,7 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
-    fn fault(&mut self, what: String) {
+    pub(crate) fn fault(&mut self, what: String) {
         self.faults += 1;
         if self.first_faults.len() < MAX_FAULTS {
             self.first_faults.push(what);
@@ -44,8 +47,8 @@ impl CheckReport {
 type ModelSums = BTreeMap<(String, String, i64), (i128, i128, i128)>;
 
 impl Reader {
-    /// Recomputes, on one snapshot, every entry from its record and price sheet, all balances, the rows by model, and
-    /// whether sequences, batches and positions have no gap. `progress` is told the entries done and their number.
+    /// Recomputes, on one snapshot, every entry from its record and price sheet, all balances, the rows by model, all links,
+    /// commits and signatures, and whether sequences, batches and positions have no gap. `progress` is told the entries done and their number.
     ///
     /// # Errors
     /// SQLite's. Faults in the data are no errors: they are in the report.
@@ -61,10 +64,12 @@ impl Reader {
         let (mut balances, mut models) = (Deltas::default(), ModelSums::new());
 
         let mut statement = snapshot.prepare(
-            "SELECT position, tenant, invocation, end_ns, function, sheet, requests, fuel, cpu_ns, gpu_ns, tokens_in,
-               tokens_out, egress_bytes, cost_pico, record FROM entry ORDER BY position",
+            "SELECT e.position, tenant, invocation, end_ns, function, sheet, requests, fuel, cpu_ns, gpu_ns, tokens_in,
+               tokens_out, egress_bytes, cost_pico, record, chain, link
+             FROM entry e LEFT JOIN link l ON l.position = e.position ORDER BY e.position",
         )?;
         let mut rows = statement.query([])?;
+        let mut chains = ChainCheck::new(&snapshot, &self.stamp, &self.currency)?;
         while let Some(row) = rows.next()? {
             report.entries += 1;
             let position: i64 = row.get(0)?;
@@ -75,8 +80,10 @@ impl Reader {
             {
                 report.fault(format!("entry {position}: {what}"));
             }
+            chains.entry(row, &sheets, &mut report)?;
             progress(report.entries, total.cast_unsigned());
         }
+        chains.finish(&mut report)?;
         check_models(&snapshot, models, &mut report)?;
         report.tenants = balances.0.len() as u64;
         let stored = Deltas::load(&snapshot)?;

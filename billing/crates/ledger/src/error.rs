@@ -55,6 +55,17 @@ pub enum LedgerError {
     /// The sheet's hash is not that of its rates.
     #[error("price sheet {0} is not what its hash says; take it from a price book")]
     SheetHash(String),
+    /// The private key of receipts cannot be used.
+    #[error("receipt key {} {what}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+    /// A statement is asked of a reader that was opened without the private key.
+    #[error("this connection to the ledger cannot sign; ask `wasmeter-billing serve`")]
+    NoSigner,
     /// The file contradicts itself.
     #[error("ledger is damaged: {0}; run `wasmeter-billing check` and restore a backup")]
     Damaged(String),

@@ -92,6 +92,10 @@ pub(crate) fn judge(
     if text.len() > MAX_RECORD {
         return Err((Reason::TooLarge, format!("{} bytes, at most {MAX_RECORD}", text.len())));
     }
+    // Lines of receipts carry the text as it is.
+    if text.contains(['\n', '\r']) {
+        return Err((Reason::Malformed, "a record is one line of JSON, this has several".into()));
+    }
     // The version first: a newer record may have another shape altogether.
     let Version { v } = serde_json::from_str(text).map_err(malformed)?;
     if v != u64::from(RECORD_VERSION) {

@@ -7,6 +7,10 @@
 //!
 //! Deduplication is by `(node, epoch, sequence)`; the invocation id guards it: the same invocation under another
 //! sequence is rejected, not booked. Rejected records are kept whole and acknowledged, so that a spool never stops.
+//!
+//! The entries of each tenant are a hash chain, and each transaction signs what it books, with a key that lies beside the
+//! ledger (`keys/receipt.key`): [`Reader::export`] and [`Reader::receipt_alone`] show it so that `wasmeter-receipt` can check
+//! it anywhere. Entries of a ledger from before that are chained and signed when it is opened next, and say so.
 
 mod account;
 mod append;
@@ -19,7 +23,7 @@ mod judge;
 mod open;
 mod outbox;
 mod reader;
-mod receipts;
+mod receipt;
 mod schema;
 mod sums;
 mod usage;

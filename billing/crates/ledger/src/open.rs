@@ -2,12 +2,16 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use wasmeter_rating::sheet_hash;
 use wasmeter_usage::PriceSheet;
 
+use crate::receipt::Signer;
+use crate::receipt::adopt::adopt;
+use crate::receipt::seal::Of;
 use crate::schema::{self, Found, SCHEMA_VERSION};
 use crate::{LedgerError, Reader};
 
@@ -55,12 +59,16 @@ impl FromStr for Stamp {
 pub struct Ledger {
     pub(crate) conn: Connection,
     pub(crate) sheets: HashMap<String, (i64, PriceSheet)>,
+    pub(crate) signer: Arc<Signer>,
+    pub(crate) stamp: Stamp,
+    pub(crate) currency: String,
     path: PathBuf,
-    currency: String,
 }
 
 impl Ledger {
-    /// Opens the ledger, creates it where there is none, migrates it where it is older.
+    /// Opens the ledger, creates it where there is none, migrates it where it is older. The private key of its receipts
+    /// is `keys/receipt.key` beside it, made where there is none: moving it away is how a key is changed, since the public
+    /// keys stay in the ledger.
     ///
     /// The caller makes sure that no second process writes the file.
     ///
@@ -99,7 +107,9 @@ impl Ledger {
         tx.commit()?;
         let sheets =
             load_sheets(&conn)?.into_iter().map(|(id, sheet)| (sheet.hash.clone(), (id, sheet))).collect();
-        Ok(Self { conn, sheets, path: path.to_owned(), currency: found })
+        let signer = Signer::open(&conn, path, now_ns)?;
+        adopt(&mut conn, &signer, &Of { stamp: stamp.as_str(), currency: &found }, now_ns)?;
+        Ok(Self { conn, sheets, signer: Arc::new(signer), stamp, currency: found, path: path.to_owned() })
     }
 
     /// Makes a price sheet known, so that records priced with it can be booked, now and for ever.
@@ -141,12 +151,14 @@ impl Ledger {
         Ok(self.conn.execute(sql, [])?)
     }
 
-    /// A further connection for questions.
+    /// A further connection for questions, which can sign what it answers.
     ///
     /// # Errors
     /// As [`Reader::open`].
     pub fn reader(&self) -> Result<Reader, LedgerError> {
-        Reader::open(&self.path)
+        let mut reader = Reader::open(&self.path)?;
+        reader.signer = Some(Arc::clone(&self.signer));
+        Ok(reader)
     }
 }
 

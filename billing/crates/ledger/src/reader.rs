@@ -1,27 +1,30 @@
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 use wasmeter_usage::Pico;
 
 use crate::open::{meta, open_read_only};
+use crate::receipt::Signer;
 use crate::{LedgerError, append, balance};
 
 /// A connection for questions. It sees whole commits, and neither blocks the writer nor waits for it.
 pub struct Reader {
     pub(crate) conn: Connection,
     pub(crate) currency: String,
-    stamp: String,
+    pub(crate) stamp: String,
+    pub(crate) signer: Option<Arc<Signer>>,
 }
 
 impl Reader {
-    /// Opens a ledger that exists.
+    /// Opens a ledger that exists, without its private key.
     ///
     /// # Errors
     /// [`LedgerError`] if it is not a ledger of this build's schema.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let conn = open_read_only(path)?;
         let (currency, stamp) = (meta(&conn, "currency")?, meta(&conn, "stamp")?);
-        Ok(Self { conn, currency, stamp })
+        Ok(Self { conn, currency, stamp, signer: None })
     }
 
     /// The ledger's one currency.
@@ -93,7 +96,8 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Ledger, Stamp, bill, receipts, usage};
+    use crate::receipt::{chain, export, page};
+    use crate::{Ledger, Stamp, bill, usage};
 
     /// Every question of the wire searches an index; none walks or sorts a table.
     #[test]
@@ -116,13 +120,18 @@ mod tests {
             );
         }
         assert!(plan(&usage::by_model_sql()).contains(&format!("USING PRIMARY KEY {window}")));
-        assert!(plan(receipts::FIRST_SQL).contains(&format!("USING COVERING INDEX entry_window {window}")));
-        let page = plan(receipts::PAGE_SQL);
+        assert!(plan(page::FIRST_SQL).contains(&format!("USING COVERING INDEX entry_window {window}")));
+        let page = plan(page::PAGE_SQL);
         assert!(
             page.contains("USING INDEX entry_page (tenant=? AND position>?)") && !page.contains("SORT"),
             "{page}"
         );
         assert!(!page.contains("TEMP B-TREE"), "{page}");
-        assert!(plan(receipts::ONE_SQL).contains("(tenant=? AND invocation=?)"));
+        for sql in [chain::HEAD_SQL, export::PAGE_SQL] {
+            let page = plan(sql);
+            assert!(page.contains("INDEX entry_page (tenant=? AND position"), "{page}");
+            assert!(!page.contains("SORT") && !page.contains("TEMP B-TREE"), "{page}");
+        }
+        assert!(plan(page::ONE_SQL).contains("(tenant=? AND invocation=?)"));
     }
 }

@@ -6,6 +6,11 @@ use crate::{Draw, InvocationId};
 pub const RECORD_VERSION: u16 = 1;
 
 /// What one invocation used. Final when the store dies, and in the spool before its last response byte leaves.
+///
+/// The canonical form of a record is the text that the host wrote into its spool: one line of JSON as `serde_json` writes
+/// this struct, fields in this order, absent options left out, no spaces. The ledger keeps that text to the byte, receipts
+/// carry it and hash it (`wasmeter-receipt`), and nobody writes it anew, so that a field that a later version adds changes no
+/// hash of a record from before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageRecord {
     /// Schema version: [`RECORD_VERSION`].

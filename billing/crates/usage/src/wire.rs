@@ -91,6 +91,27 @@ pub enum Call {
         /// Invocation.
         invocation: InvocationId,
     },
+    /// A page of an export that can be checked offline, in ledger order.
+    Export {
+        /// Tenant.
+        tenant: String,
+        /// Inclusive.
+        from_ns: u64,
+        /// Exclusive.
+        to_ns: u64,
+        /// From the page before; absent for the first page.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<ExportCursor>,
+    },
+    /// The receipt of one invocation, with all that it takes to check it offline.
+    ReceiptAlone {
+        /// Tenant.
+        tenant: String,
+        /// Invocation.
+        invocation: InvocationId,
+    },
+    /// The public keys of receipts.
+    ReceiptKeys,
     /// Which tenants need leases.
     Budgets,
     /// The budget of one tenant.
@@ -198,6 +219,24 @@ pub enum Reply {
     Receipt {
         /// `None` if the tenant has no such invocation.
         receipt: Option<Box<Receipt>>,
+    },
+    /// To `Export`.
+    Export {
+        /// Lines of JSON. Billing alone writes them, and whoever passes them on leaves every byte as it is: what is hashed
+        /// is among them.
+        text: String,
+        /// For the next page; `None` if this was the last.
+        next: Option<ExportCursor>,
+    },
+    /// To `ReceiptAlone`.
+    ReceiptAlone {
+        /// One line of JSON, as in `Export`; `None` if the tenant has no such invocation.
+        text: Option<String>,
+    },
+    /// To `ReceiptKeys`: the oldest first.
+    ReceiptKeys {
+        /// All that ever signed.
+        keys: Vec<ReceiptKey>,
     },
     /// To `Budgets`: sorted by tenant.
     Budgets {
@@ -384,6 +423,34 @@ pub struct Receipt {
     pub currency: String,
     /// Everything that the cost is computed from.
     pub record: UsageRecord,
+}
+
+/// How far an export is. Whoever asks gives it back as it came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportCursor {
+    /// Ledger position of the first entry.
+    pub first: u64,
+    /// Ledger position of the last.
+    pub last: u64,
+    /// Ledger position after which the page begins.
+    pub after: u64,
+    /// Keys that were shown.
+    pub keys: Vec<u64>,
+    /// Price sheets that were shown.
+    pub sheets: Vec<u64>,
+}
+
+/// A public key of receipts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptKey {
+    /// What commits name it by.
+    pub id: String,
+    /// Ed25519, 64 hexadecimal digits.
+    pub public: String,
+    /// When it came, nanoseconds since the Unix epoch.
+    pub added_ns: u64,
+    /// Whether it signs now.
+    pub current: bool,
 }
 
 /// Writes one frame.

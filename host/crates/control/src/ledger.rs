@@ -21,6 +21,7 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(budget::grant))
         .routes(routes!(receipts::receipts))
         .routes(routes!(receipts::receipt))
+        .routes(routes!(receipts::keys))
 }
 
 /// Asks billing. What it refuses is the caller's fault only where it says so.

@@ -1,6 +1,8 @@
 //! A ledger in a directory of its own, and records for it.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod tamper;
+
 use std::path::PathBuf;
 
 use serde_json::value::{RawValue, to_raw_value};

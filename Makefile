@@ -46,13 +46,14 @@ functions: setup
 demo: build ## start the platform, call real functions, show what they cost (DEMO_EXIT=1: and stop)
 	@deploy/demo.sh
 
-test: ## all tests: units and integration, models and functions against python, the demo once
+test: ## all tests: units and integration, models, functions and billing against python, the demo once
 	@deploy/setup.sh nextest
 	@$(MAKE) --no-print-directory build
 	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run $(WORKSPACE); else cargo test $(WORKSPACE) --all-targets; fi
 	cargo test $(WORKSPACE) --doc --quiet
 	"$(WASMETER_CACHE)/venv/bin/python" deploy/models/check.py
 	"$(WASMETER_CACHE)/venv/bin/python" deploy/models/golden.py
+	"$(WASMETER_CACHE)/venv/bin/python" deploy/billing/check_stripe.py
 	for guests in $(GUESTS); do $(IN_GUESTS) $(NO_LTO) cargo test $(WORKSPACE) --quiet --manifest-path $$guests/Cargo.toml; done
 	$(IN_GUESTS) functions/test.sh
 	DEMO_EXIT=1 deploy/demo.sh

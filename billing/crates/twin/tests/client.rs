@@ -1,0 +1,263 @@
+//! The twin, driven by our own client over real sockets.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::json;
+use support::{Home, event, http, now, receiver, sheet, wait};
+use wasmeter_stripe::{About, Delivery, Event, SignatureError, verify};
+use wasmeter_usage::Meter;
+
+/// The twin in a process of its own; see `Home::spawn`.
+#[test]
+fn child() {
+    support::be_the_child();
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+#[test]
+fn set_up_twice_changes_nothing_and_our_requests_are_on_record() {
+    let home = Home::new();
+    home.start(None);
+    let client = home.client(1);
+    run(async {
+        let first = client.set_up(&sheet()).await.unwrap();
+        assert!(first.created.len() > 2 && first.prices.len() == first.meters.len(), "{first:?}");
+        let second = client.set_up(&sheet()).await.unwrap();
+        assert!(second.created.is_empty(), "{:?}", second.created);
+        assert_eq!((first.meters, first.prices.clone()), (second.meters, second.prices));
+
+        let customer = client.create_customer("t1", "ledger-1").await.unwrap();
+        assert!(client.customer_exists(&customer).await.unwrap());
+        assert!(!client.customer_exists("cus_none").await.unwrap());
+        let url = client.checkout("t1", &customer, &first.prices, "http://127.0.0.1:9/done").await.unwrap();
+        let path = url.split_once("/c/pay").map(|(_, rest)| format!("/c/pay{rest}")).unwrap();
+        assert_eq!(http(home.address(), "GET", &path, "").0, 200);
+        assert_eq!(http(home.address(), "POST", &path, "card=pm_card_visa").0, 303);
+        assert_eq!(http(home.address(), "POST", &path, "card=pm_card_visa").0, 400);
+        let url = client.portal(&customer, "http://127.0.0.1:9/").await.unwrap();
+        let path = url.split_once("/p/session").map(|(_, rest)| format!("/p/session{rest}")).unwrap();
+        assert!(http(home.address(), "GET", &path, "").1.contains("Subscription (active)"));
+
+        let found = &home.rows("subscription")[0];
+        let subscription = client.subscription(found["id"].as_str().unwrap()).await.unwrap().unwrap();
+        assert_eq!(
+            (subscription.status.as_str(), subscription.customer.clone()),
+            ("active", customer.clone())
+        );
+        assert!(client.subscription("sub_none").await.unwrap().is_none());
+        let (start, end) = subscription.period().unwrap();
+        assert!((27..32).contains(&((end - start) / 86_400)));
+        assert!(matches!(client.send_event(&event(&customer, "r1", 3, now())).await, Delivery::Delivered));
+        home.control("POST", "clock", &json!({"advance": end - now() + 1}));
+        let draft = home.rows("invoice").into_iter().find(|i| i["status"] == "draft").unwrap();
+        let id = draft["id"].as_str().unwrap();
+        assert!(!client.hold(id).await.unwrap().auto_advance);
+        // Held, it stays a draft whatever time passes.
+        home.control("POST", "clock", &json!({"advance": 5 * 86_400}));
+        assert_eq!(client.invoice(id).await.unwrap().status.as_deref(), Some("draft"));
+        assert_eq!(client.finalise(id).await.unwrap().status.as_deref(), Some("paid"));
+    });
+    // deploy/billing/check_stripe.py holds these against the parameter types of Stripe's own library.
+    let requests = home.control("GET", "requests", &json!({}));
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("twin-client-requests.json");
+    std::fs::write(path, requests.to_string()).unwrap();
+}
+
+#[test]
+fn an_event_counts_once_whatever_happens_to_its_answers() {
+    let home = Home::new();
+    home.start(None);
+    let client = home.client(4);
+    run(async {
+        let catalogue = client.set_up(&sheet()).await.unwrap();
+        let meter = catalogue.meters.iter().find(|(m, _)| *m == Meter::Requests).unwrap().1.clone();
+        let customer = client.create_customer("t1", "ledger-1").await.unwrap();
+        let hour = now() / 3600 * 3600;
+        let send = async |id: &str, value| client.send_event(&event(&customer, id, value, hour)).await;
+        home.faults(&json!({"only": "/v1/billing/meter_events",
+            "next": ["none", "none", "drop_after", "none", "drop_before", "none", "error_500", "none", "error_500_after", "error_429"]}));
+        assert!(matches!(send("a", 5).await, Delivery::Delivered));
+        // The same once more is delivered, not counted.
+        assert!(matches!(send("a", 5).await, Delivery::Delivered));
+        // Done and not answered.
+        assert!(matches!(send("b", 7).await, Delivery::Unknown(_)));
+        assert!(matches!(send("b", 7).await, Delivery::Delivered));
+        // Not done and not answered: to us the same.
+        assert!(matches!(send("c", 11).await, Delivery::Unknown(_)));
+        assert!(matches!(send("c", 11).await, Delivery::Delivered));
+        assert!(matches!(send("d", 13).await, Delivery::Unknown(_)));
+        assert!(matches!(send("d", 13).await, Delivery::Delivered));
+        assert!(matches!(send("e", 17).await, Delivery::Unknown(_)));
+        assert!(matches!(send("f", 19).await, Delivery::Later { .. }));
+        assert_eq!(
+            client.counted(&meter, &customer, hour, hour + 3600).await.unwrap(),
+            [(hour, 5 + 7 + 11 + 13 + 17)]
+        );
+
+        // A day later the identifier is forgotten, and only then does it count twice.
+        home.control("POST", "clock", &json!({"advance": 24 * 3600 - 60}));
+        assert!(matches!(send("a", 5).await, Delivery::Delivered));
+        home.control("POST", "clock", &json!({"advance": 60}));
+        assert!(matches!(send("a", 5).await, Delivery::Delivered));
+        assert_eq!(client.counted(&meter, &customer, hour, hour + 3600).await.unwrap(), [(hour, 53 + 5)]);
+
+        let now = now() + 24 * 3600;
+        let refused = [
+            event(&customer, "old", 1, now - 35 * 86_400 - 60),
+            event(&customer, "ahead", 1, now + 5 * 60 + 60),
+            event(&customer, &"x".repeat(101), 1, now),
+        ];
+        for event in refused {
+            assert!(matches!(client.send_event(&event).await, Delivery::Refused(_)), "{event:?}");
+        }
+        // What comes late to the sums is not there yet.
+        home.faults(&json!({"summary_lag_s": 600}));
+        assert!(matches!(send("late", 1).await, Delivery::Delivered));
+        assert_eq!(client.counted(&meter, &customer, hour, hour + 3600).await.unwrap(), [(hour, 53)]);
+        home.control("POST", "clock", &json!({"advance": 601}));
+        assert_eq!(client.counted(&meter, &customer, hour, hour + 3600).await.unwrap(), [(hour, 53 + 5 + 1)]);
+    });
+}
+
+#[test]
+fn one_call_in_flight_for_a_customer_and_a_meter() {
+    let home = Home::new();
+    home.start(None);
+    let client = home.client(1);
+    run(async {
+        client.set_up(&sheet()).await.unwrap();
+        let customer = client.create_customer("t1", "ledger-1").await.unwrap();
+        let other = client.create_customer("t2", "ledger-1").await.unwrap();
+        home.faults(&json!({"delay": 1.0, "delay_ms": 300, "only": "/v1/billing/meter_events"}));
+        let (a, b, c) =
+            (event(&customer, "a", 1, now()), event(&customer, "b", 1, now()), event(&other, "c", 1, now()));
+        let (a, b, c) = tokio::join!(client.send_event(&a), client.send_event(&b), client.send_event(&c));
+        let taken = [&a, &b].iter().filter(|d| matches!(d, Delivery::Delivered)).count();
+        let later = [&a, &b].iter().filter(|d| matches!(d, Delivery::Later { .. })).count();
+        assert_eq!((taken, later), (1, 1), "{a:?} {b:?}");
+        assert!(matches!(c, Delivery::Delivered));
+        // Down, nothing is answered; up again, all is as it was.
+        home.faults(&json!({"delay": 0.0, "down_until": now() + 3600}));
+        assert!(matches!(client.send_event(&event(&customer, "d", 1, now())).await, Delivery::Unknown(_)));
+        home.control("POST", "clock", &json!({"advance": 3601}));
+        assert!(matches!(client.send_event(&event(&customer, "d", 1, now())).await, Delivery::Delivered));
+    });
+    assert_eq!(home.counted().len(), 3);
+}
+
+#[test]
+fn webhooks_are_signed_and_come_through_faults_at_least_once() {
+    let home = Home::new();
+    let (url, taken) = receiver();
+    home.start(Some(url));
+    home.faults(&json!({"webhook_duplicate": 0.3, "webhook_reorder": 0.3, "webhook_lost": 0.3}));
+    let client = home.client(1);
+    let customer = run(async {
+        client.set_up(&sheet()).await.unwrap();
+        let customer = client.create_customer("t1", "ledger-1").await.unwrap();
+        let mut none = event("cus_none", "lost", 1, now());
+        assert!(matches!(client.send_event(&none).await, Delivery::Delivered));
+        none.meter = Meter::TokensIn; // priced by nobody: there is no such meter
+        none.identifier = "none".into();
+        assert!(matches!(client.send_event(&none).await, Delivery::Delivered));
+        customer
+    });
+    assert_eq!(home.counted(), []);
+    let secret = home.secret("webhook-secret");
+    let (mut thin, mut created, mut count) = (Vec::new(), 0, 0);
+    wait("all webhooks", || {
+        while let Ok((signature, body)) = taken.recv_timeout(Duration::from_millis(50)) {
+            assert_eq!(verify(&signature, &body, &secret, now()), Ok(()));
+            assert_eq!(verify(&signature, b"{}", &secret, now()), Err(SignatureError::Wrong));
+            let event = Event::parse(&body).unwrap();
+            assert!(!event.live);
+            count += 1;
+            created += usize::from(
+                event.kind == "customer.created" && String::from_utf8_lossy(&body).contains(&customer),
+            );
+            if let About::MeterErrors(_) = event.about {
+                thin.push((event.kind, event.id));
+            }
+        }
+        home.control("GET", "state", &json!({}))["waiting_webhooks"] == 0
+    });
+    assert!(created >= 1 && count > 5, "{created} {count}");
+    thin.sort();
+    thin.dedup();
+    let kinds: Vec<&str> = thin.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, ["v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"]);
+    let data = run(client.thin_event(&thin[0].1)).unwrap();
+    assert!(data.contains("meter_event_customer_not_found"), "{data}");
+
+    // Stale and far-future signatures of the right secret are refused by ours.
+    let body = r#"{"id":"evt_1","object":"event","type":"x"}"#;
+    let sign = |time: i64| {
+        home.control("POST", "sign", &json!({"body": body, "time": time}))["signature"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(verify(&sign(now()), body.as_bytes(), &secret, now()), Ok(()));
+    assert_eq!(verify(&sign(now() - 400), body.as_bytes(), &secret, now()), Err(SignatureError::Old));
+    assert_eq!(verify(&sign(now() + 400), body.as_bytes(), &secret, now()), Err(SignatureError::Early));
+}
+
+#[test]
+fn what_was_acknowledged_survives_the_death_of_the_twin() {
+    let home = Home::new();
+    let mut twin = home.spawn();
+    let (customer, meter) = run(async {
+        let client = home.client(4);
+        let catalogue = client.set_up(&sheet()).await.unwrap();
+        let meter = catalogue.meters.iter().find(|(m, _)| *m == Meter::Requests).unwrap().1.clone();
+        (client.create_customer("t1", "ledger-1").await.unwrap(), meter)
+    });
+    let hour = now() / 3600 * 3600;
+    let (mut acknowledged, mut sum) = (0u64, 0u64);
+    for round in 0..12u64 {
+        run(async {
+            let client = home.client(1);
+            let sending = async {
+                let mut n = 0;
+                loop {
+                    let bucket = event(&customer, &format!("r{round}-{n}"), n + 1, hour);
+                    match client.send_event(&bucket).await {
+                        Delivery::Delivered => {
+                            acknowledged += 1;
+                            n += 1;
+                        }
+                        // It died: what it did with the last one shows below.
+                        Delivery::Unknown(_) | Delivery::Later { .. } => return n,
+                        Delivery::Refused(why) => panic!("{why}"),
+                    }
+                }
+            };
+            let killing = async {
+                // Another instant in each round.
+                tokio::time::sleep(Duration::from_millis(40 + round * 7)).await;
+                twin.kill();
+            };
+            let (sent, ()) = tokio::join!(sending, killing);
+            twin = home.spawn();
+            // The one without an answer, sent again, is there once.
+            let last = event(&customer, &format!("r{round}-{sent}"), sent + 1, hour);
+            assert!(matches!(home.client(1).send_event(&last).await, Delivery::Delivered));
+            acknowledged += 1;
+            sum += (0..=sent).map(|n| n + 1).sum::<u64>();
+        });
+    }
+    let counted = home.counted();
+    assert_eq!(counted.len() as u64, acknowledged);
+    assert_eq!(counted.iter().map(|(_, value)| value).sum::<u64>(), sum);
+    let summed = run(home.client(1).counted(&meter, &customer, hour, hour + 3600)).unwrap();
+    assert_eq!(summed, [(hour, sum)]);
+    assert!(acknowledged > 12, "{acknowledged}");
+    assert!(run(home.client(1).set_up(&sheet())).unwrap().created.is_empty());
+    drop(twin);
+}

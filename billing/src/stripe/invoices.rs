@@ -13,6 +13,9 @@ use crate::service::Service;
 /// Stripe counts with a delay: a difference is one only this long after the period, in seconds.
 const SETTLED: i64 = 2 * 3_600;
 
+/// Clocks differ by no more, in seconds.
+const AHEAD: i64 = 300;
+
 /// Finalises held invoices once all usage of their period is delivered and counted as the ledger says.
 pub(super) async fn run(service: Arc<Service>, stripe: Arc<Stripe>, stop: CancellationToken) {
     loop {
@@ -73,7 +76,9 @@ async fn one(service: &Service, stripe: &Stripe, invoice: &InvoiceRow) {
 async fn examine(service: &Service, stripe: &Stripe, invoice: &InvoiceRow) -> anyhow::Result<Verdict> {
     let (start, end) = (invoice.seen.period_start, invoice.seen.period_end);
     let grace_s = i64::try_from(stripe.buckets.grace_ns / 1_000_000_000)?;
-    if now_s() < end.saturating_add(grace_s) {
+    // A period that ends ahead of our clock is over by the clock of a twin, and that cannot be waited for.
+    let ours = end <= now_s().saturating_add(AHEAD);
+    if ours && now_s() < end.saturating_add(grace_s) {
         return Ok(Verdict::Waits("late usage of its period is awaited".to_owned()));
     }
     let tenant = invoice.tenant.clone();
@@ -98,7 +103,7 @@ async fn examine(service: &Service, stripe: &Stripe, invoice: &InvoiceRow) -> an
         return Ok(Verdict::Finalise);
     }
     let differences = report.differences.len();
-    if now_s() < end.saturating_add(SETTLED) {
+    if ours && now_s() < end.saturating_add(SETTLED) {
         return Ok(Verdict::Waits(format!("stripe counts otherwise in {differences} hours so far")));
     }
     let detail = format!("ledger and stripe disagree in {differences} hours of its period");

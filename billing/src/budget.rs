@@ -1,4 +1,4 @@
-use wasmeter_ledger::{BudgetRefused, Ledger, LedgerError};
+use wasmeter_ledger::{AdjustmentAsk, BudgetRefused, Ledger, LedgerError};
 use wasmeter_usage::wire::{Call, Reply};
 
 use crate::now::now_ns;
@@ -26,6 +26,10 @@ fn carry_out(ledger: &mut Ledger, call: Call) -> Result<Result<Reply, BudgetRefu
         Call::SetBudget { tenant, terms } => ledger.set_budget(&tenant, &terms, now)?.map(state),
         Call::GrantCredit { tenant, id, amount, note } => {
             ledger.grant_credit(&tenant, &id, amount, &note, now)?.map(state)
+        }
+        Call::Adjust { tenant, id, invocation, amount, reason } => {
+            let ask = AdjustmentAsk { tenant, id, invocation, amount, reason };
+            ledger.adjust(&ask, now)?.map(Reply::Adjustment)
         }
         Call::Lease(ask) => ledger.lease(&ask, now)?.map(Reply::Lease),
         other => Ok(refused(code::MALFORMED, format!("{other:?} is not about budgets"))),

@@ -94,7 +94,14 @@ impl Service {
                 };
                 self.readers.ask(question).await
             }
-            Call::Budget { .. } | Call::SetBudget { .. } | Call::GrantCredit { .. } | Call::Lease(_) => {
+            Call::Quote { tenant, function, calls } => {
+                self.readers.ask(move |r| r.quote(&tenant, &function, calls)).await.map(Reply::Quote)
+            }
+            Call::Budget { .. }
+            | Call::SetBudget { .. }
+            | Call::GrantCredit { .. }
+            | Call::Adjust { .. }
+            | Call::Lease(_) => {
                 return budget::answer(&self.writer, call).await;
             }
             Call::Checkout { .. } | Call::Portal { .. } | Call::Webhook { .. } | Call::Standing { .. } => {

@@ -17,7 +17,9 @@ mod models;
 mod new;
 mod output;
 mod project;
+mod quote;
 mod receipts;
+mod refund;
 mod secrets;
 pub(crate) mod serve;
 mod tenants;
@@ -81,6 +83,10 @@ pub(crate) enum Command {
     /// Grant prepaid credits (operator)
     #[command(subcommand)]
     Credits(budget::CreditsCommand),
+    /// Give back what an invocation cost, or an amount (operator)
+    Refund(refund::RefundArgs),
+    /// Show what calls of a function cost
+    Quote(quote::QuoteArgs),
     /// Show the receipts of invocations
     Receipts(receipts::ReceiptsArgs),
     /// Check receipts offline: signatures, chain, proofs, prices and sums; exits 1 where one is wrong
@@ -128,6 +134,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Bill(args) => bill::run(&args),
         Command::Budget(command) => budget::budget(&command),
         Command::Credits(command) => budget::credits(&command),
+        Command::Refund(args) => refund::run(&args),
+        Command::Quote(args) => quote::run(&args),
         Command::Receipts(args) => receipts::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Doctor(args) => doctor::run(&args),

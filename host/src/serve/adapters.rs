@@ -137,7 +137,7 @@ pub(crate) struct BillingLedger {
 #[async_trait]
 impl Ledger for BillingLedger {
     async fn call(&self, call: Call) -> Result<Reply, Error> {
-        let changes = matches!(call, Call::SetBudget { .. } | Call::GrantCredit { .. });
+        let changes = matches!(call, Call::SetBudget { .. } | Call::GrantCredit { .. } | Call::Adjust { .. });
         let answer = self.billing.call(call).await;
         if changes {
             self.budgets.refresh().await;

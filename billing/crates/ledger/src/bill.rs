@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use wasmeter_rating::{Charges, charge};
+use wasmeter_rating::{AmountError, Charges, charge};
 use wasmeter_usage::wire::Bill;
 use wasmeter_usage::{Pico, PriceSheet, Quantities};
 
@@ -25,6 +25,9 @@ impl Reader {
             quantities.push((sheet, sums.charged));
         }
         let Charges { lines, minimum, due_minor } = charge(&quantities)?;
+        let adjustments = self.adjustments(tenant, from_ns, to_ns)?;
+        let adjusted = adjustments.as_ref().map_or(0, |all| all.due_minor);
+        let due_minor = due_minor.checked_add(adjusted).ok_or(AmountError("the amount due"))?;
         Ok(Bill {
             tenant: tenant.to_owned(),
             from_ns,
@@ -34,7 +37,7 @@ impl Reader {
             lines,
             list_total_pico,
             minimum,
-            adjustments: None,
+            adjustments,
             due_minor,
         })
     }

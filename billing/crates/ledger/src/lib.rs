@@ -13,6 +13,7 @@
 //! it anywhere. Entries of a ledger from before that are chained and signed when it is opened next, and say so.
 
 mod account;
+mod adjust;
 mod append;
 mod balance;
 mod bill;
@@ -22,6 +23,7 @@ mod error;
 mod judge;
 mod open;
 mod outbox;
+mod quote;
 mod reader;
 mod receipt;
 mod schema;
@@ -32,6 +34,7 @@ pub use account::{
     About, Admission, Customer, InvoiceRow, InvoiceSeen, Observed, Refresh, Subscribe, SubscriptionSeen,
     Webhook,
 };
+pub use adjust::AdjustmentAsk;
 pub use append::{Batch, Committed, Refusal};
 pub use budget::BudgetRefused;
 pub use check::CheckReport;

@@ -6,7 +6,7 @@ use wasmeter_usage::Pico;
 
 use crate::open::{meta, open_read_only};
 use crate::receipt::Signer;
-use crate::{LedgerError, append, balance};
+use crate::{LedgerError, adjust, append, balance};
 
 /// A connection for questions. It sees whole commits, and neither blocks the writer nor waits for it.
 pub struct Reader {
@@ -56,12 +56,12 @@ impl Reader {
         Ok(statement.exists([node])?)
     }
 
-    /// List price of everything that a tenant ever used.
+    /// List price of everything that a tenant ever used, with all corrections.
     ///
     /// # Errors
     /// SQLite's.
     pub fn balance(&self, tenant: &str) -> Result<Pico, LedgerError> {
-        balance::cost(&self.conn, tenant)
+        Ok(balance::cost(&self.conn, tenant)? + Pico(adjust::since(&self.conn, tenant, 0)?))
     }
 
     /// Writes a copy of the ledger as of one commit to a new file, while the writer goes on.
@@ -97,7 +97,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use crate::receipt::{chain, export, page};
-    use crate::{Ledger, Stamp, bill, usage};
+    use crate::{Ledger, Stamp, bill, quote, usage};
 
     /// Every question of the wire searches an index; none walks or sorts a table.
     #[test]
@@ -133,5 +133,10 @@ mod tests {
             assert!(!page.contains("SORT") && !page.contains("TEMP B-TREE"), "{page}");
         }
         assert!(plan(page::ONE_SQL).contains("(tenant=? AND invocation=?)"));
+        let latest = plan(quote::LATEST_SQL);
+        assert!(
+            latest.contains("USING INDEX entry_page (tenant=?)") && !latest.contains("TEMP B-TREE"),
+            "{latest}"
+        );
     }
 }

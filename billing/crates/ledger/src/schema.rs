@@ -3,11 +3,12 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::LedgerError;
 
 /// One script a version, in order; `PRAGMA user_version` counts those that have run.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),
     include_str!("../migrations/0003.sql"),
     include_str!("../migrations/0004.sql"),
+    include_str!("../migrations/0005.sql"),
 ];
 
 /// The schema version of this build.
@@ -65,7 +66,16 @@ mod tests {
             let digest = Sha256::digest(script);
             digest[..8].iter().map(|b| format!("{b:02x}")).collect::<String>()
         });
-        assert_eq!(hashes, ["e5cf92f9d1f72b90", "0391321c60730c32", "c676f310107c7702", "23e10d101e6aece3"]);
+        assert_eq!(
+            hashes,
+            [
+                "e5cf92f9d1f72b90",
+                "0391321c60730c32",
+                "c676f310107c7702",
+                "23e10d101e6aece3",
+                "fa09d9167d64d7d1"
+            ]
+        );
     }
 
     #[test]

@@ -4,9 +4,10 @@
 mod support;
 
 use proptest::prelude::*;
-use support::{Fixture, NOW, record};
+use support::{Fixture, NOW, batch, record};
 use wasmeter_ledger::{
-    Attempted, Claimed, Closing, InvoiceSeen, Lane, Probed, SAFE_NS, Settled, SubscriptionSeen,
+    Attempted, Claimed, Closing, Committed, InvoiceSeen, Lane, Probed, Refusal, SAFE_NS, Settled,
+    SubscriptionSeen,
 };
 use wasmeter_usage::{Meter, UsageRecord};
 
@@ -38,6 +39,12 @@ fn at(tenant: &str, fuel: u64, end_ns: u64) -> UsageRecord {
     UsageRecord { end_ns, start_ns: end_ns - 1_000, ..record(tenant, "f", fuel) }
 }
 
+/// Books records when the last of them has ended.
+fn append(f: &mut Fixture, first_seq: u64, records: &[UsageRecord]) -> Result<Committed, Refusal> {
+    let now = records.iter().map(|r| r.end_ns).fold(NOW, u64::max);
+    f.ledger.append(&[batch("n1", 1, first_seq, records)], now).unwrap().remove(0)
+}
+
 fn close_all(f: &mut Fixture, now: u64) -> u32 {
     while f.ledger.sweep(7, now).unwrap() > 0 {}
     f.ledger.close_buckets(&Closing::All, units, now).unwrap()
@@ -61,7 +68,7 @@ fn buckets_hold_each_entry_once_and_late_usage_opens_another() {
     let mut f = Fixture::new();
     subscribed(&mut f, "dev", 0);
     let records: Vec<_> = (0..10).map(|n| at("dev", 300_000, NOW + n * HOUR / 5)).collect();
-    f.append(1, &records[..6]).unwrap();
+    append(&mut f, 1, &records[..6]).unwrap();
     assert_eq!(f.ledger.sweep(4, NOW).unwrap(), 4);
     assert_eq!(f.reader.outbox_counts().unwrap().uncounted, 2);
     assert_eq!(f.ledger.sweep(4, NOW).unwrap(), 2);
@@ -71,8 +78,8 @@ fn buckets_hold_each_entry_once_and_late_usage_opens_another() {
     assert_eq!(f.ledger.close_buckets(&due, units, NOW + HOUR + 299 * SECOND).unwrap(), 0);
     // Fuel, requests and CPU time; five records are of the first hour.
     assert_eq!(f.ledger.close_buckets(&due, units, NOW + HOUR + 300 * SECOND).unwrap(), 3);
-    f.append(7, &records[6..]).unwrap();
-    f.append(11, &[at("dev", 700_000, NOW + 5 * SECOND)]).unwrap();
+    append(&mut f, 7, &records[6..]).unwrap();
+    append(&mut f, 11, &[at("dev", 700_000, NOW + 5 * SECOND)]).unwrap();
     assert_eq!(close_all(&mut f, NOW + 2 * HOUR), 6);
     let fuel: Vec<_> =
         f.reader.outbox_rows(None, 100).unwrap().into_iter().filter(|r| r.meter == "fuel").collect();
@@ -94,7 +101,7 @@ fn rusqlite_execute(f: &Fixture, sql: &str) -> String {
 #[test]
 fn usage_waits_for_a_subscription_that_covers_it() {
     let mut f = Fixture::new();
-    f.append(1, &[at("dev", 5_000_000, NOW), at("dev", 6_000_000, NOW + HOUR)]).unwrap();
+    append(&mut f, 1, &[at("dev", 5_000_000, NOW), at("dev", 6_000_000, NOW + HOUR)]).unwrap();
     close_all(&mut f, NOW + 3 * HOUR);
     assert_eq!(count(&f, "waiting"), 6);
     assert!(claim(&mut f, NOW + 3 * HOUR).is_empty());
@@ -126,7 +133,7 @@ fn one_fuel(f: &mut Fixture, fuel: u64, now: u64) -> Claimed {
 fn what_may_have_arrived_is_resent_in_time_and_else_looked_up() {
     let mut f = Fixture::new();
     subscribed(&mut f, "dev", 0);
-    f.append(1, &[at("dev", 5_000_000, NOW)]).unwrap();
+    append(&mut f, 1, &[at("dev", 5_000_000, NOW)]).unwrap();
     let mut now = NOW + 2 * HOUR;
     close_all(&mut f, now);
     let first = one_fuel(&mut f, 5, now);
@@ -162,7 +169,7 @@ fn what_may_have_arrived_is_resent_in_time_and_else_looked_up() {
 fn a_sum_is_not_believed_while_the_hour_is_busy() {
     let mut f = Fixture::new();
     subscribed(&mut f, "dev", 0);
-    f.append(1, &[at("dev", 5_000_000, NOW)]).unwrap();
+    append(&mut f, 1, &[at("dev", 5_000_000, NOW)]).unwrap();
     let mut now = NOW + 2 * HOUR;
     close_all(&mut f, now);
     let first = one_fuel(&mut f, 5, now);
@@ -170,7 +177,7 @@ fn a_sum_is_not_believed_while_the_hour_is_busy() {
     now += SAFE_NS + 2 * HOUR;
     let probes = f.reader.due_probes(now).unwrap();
     // Late usage of the same hour, just as much, is delivered between question and answer.
-    f.append(2, &[at("dev", 5_000_000, NOW)]).unwrap();
+    append(&mut f, 2, &[at("dev", 5_000_000, NOW)]).unwrap();
     close_all(&mut f, now);
     let late = one_fuel(&mut f, 5, now);
     settle(&mut f, &late, Attempted::Delivered, now);
@@ -194,7 +201,7 @@ fn usage_of_a_period_that_is_billed_goes_on_the_next_invoice() {
     };
     f.ledger.keep_invoice(&invoice, NOW).unwrap();
     assert_eq!(f.reader.held_invoices().unwrap().len(), 1);
-    f.append(1, &[at("dev", 5_000_000, NOW)]).unwrap();
+    append(&mut f, 1, &[at("dev", 5_000_000, NOW)]).unwrap();
     let now = NOW + 5 * HOUR;
     while f.ledger.sweep(100, now).unwrap() > 0 {}
     assert_eq!(f.reader.undelivered("dev", NOW_S + 3_600).unwrap(), (3, 0));
@@ -209,11 +216,11 @@ fn usage_of_a_period_that_is_billed_goes_on_the_next_invoice() {
 fn a_restored_backup_sends_nothing_that_may_have_been_sent() {
     let mut f = Fixture::new();
     subscribed(&mut f, "dev", 0);
-    f.append(1, &[at("dev", 5_000_000, NOW)]).unwrap();
+    append(&mut f, 1, &[at("dev", 5_000_000, NOW)]).unwrap();
     let now = NOW + 2 * HOUR;
     close_all(&mut f, now);
     let before = f.reader.outbox_rows(None, 10).unwrap();
-    f.append(2, &[at("dev", 7_000_000, NOW + 2 * HOUR)]).unwrap();
+    append(&mut f, 2, &[at("dev", 7_000_000, NOW + 2 * HOUR)]).unwrap();
     assert_eq!(f.ledger.revive(units, now).unwrap(), 6);
     assert!(claim(&mut f, now + HOUR).is_empty());
     assert_eq!(f.reader.due_probes(now + HOUR).unwrap().len(), 6);
@@ -238,7 +245,7 @@ proptest! {
         for (what, amount, hours) in steps {
             match what {
                 0 | 1 => {
-                    f.append(seq, &[at("dev", amount, NOW + hours * HOUR)]).unwrap();
+                    append(&mut f, seq, &[at("dev", amount, NOW + hours * HOUR)]).unwrap();
                     seq += 1;
                     fuel += amount;
                 }

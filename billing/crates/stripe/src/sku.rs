@@ -74,17 +74,17 @@ pub(crate) fn skus(sheet: &PriceSheet) -> Result<Vec<Sku>, FineRate> {
 }
 
 fn pricing(sheet: &PriceSheet, meter: Meter) -> Option<Result<Pricing, FineRate>> {
+    if !sheet.charges(meter) {
+        return None;
+    }
     let (list, per) = sheet.rates.of(meter);
     let amount = |rate| {
         unit_amount(rate, per / divisor(meter), &sheet.currency)
             .ok_or(FineRate { meter: meter.as_str(), unit: unit(meter) })
     };
     let Some(MeterTerms { mode, included, bands }) = sheet.terms.meters.get(&meter) else {
-        return (list > 0).then(|| amount(list).map(Pricing::Unit));
+        return Some(amount(list).map(Pricing::Unit));
     };
-    if bands.iter().all(|band| band.rate == 0) {
-        return None;
-    }
     let free = (*included > 0).then_some(Band { up_to: Some(*included), rate: 0 });
     let tiers = free.iter().chain(bands).map(|band| {
         // Bounds are whole numbers of what a price is for, and so of Stripe's units.

@@ -6,6 +6,7 @@
 mod budget;
 mod id;
 mod money;
+mod payer;
 mod price;
 mod record;
 mod standing;
@@ -16,6 +17,7 @@ pub use budget::{
 };
 pub use id::{InvocationId, ParseInvocationIdError};
 pub use money::{ParsePicoError, Pico};
+pub use payer::{Payer, Work, payer};
 pub use price::{Band, MeterTerms, PriceSheet, Rates, Terms, TierMode};
 pub use record::{DeviceClass, Meter, ModelUse, Outcome, Quantities, RECORD_VERSION, UsageRecord};
 pub use standing::{Standing, StandingState, Unpaid};

@@ -133,6 +133,15 @@ impl Rates {
 }
 
 impl PriceSheet {
+    /// Whether any quantity of the meter can cost anything, on a bill.
+    #[must_use]
+    pub fn charges(&self, meter: Meter) -> bool {
+        match self.terms.meters.get(&meter) {
+            Some(terms) => terms.bands.iter().any(|band| band.rate > 0),
+            None => self.rates.of(meter).0 > 0,
+        }
+    }
+
     /// The list price of one invocation. `None` if the record's quantities are beyond any real amount.
     #[must_use]
     pub fn cost(&self, record: &UsageRecord) -> Option<Pico> {

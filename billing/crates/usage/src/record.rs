@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Draw, InvocationId};
+use crate::{Draw, InvocationId, Payer, Work, payer};
 
 /// The version of [`UsageRecord`] that this build writes.
 pub const RECORD_VERSION: u16 = 1;
@@ -127,10 +127,10 @@ impl Outcome {
         }
     }
 
-    /// Whether the tenant pays (our failures are ours).
+    /// Whether the tenant pays for the guest's own work ([`payer`] has the whole table).
     #[must_use]
     pub fn is_charged(self) -> bool {
-        !matches!(self, Outcome::Refused | Outcome::Platform | Outcome::DeviceLost)
+        payer(self, Work::Guest) == Payer::Tenant
     }
 }
 

@@ -137,6 +137,30 @@ pub enum Call {
         /// For the books.
         note: String,
     },
+    /// Adds a correction of what a tenant owes, once for each id.
+    Adjust {
+        /// Tenant.
+        tenant: String,
+        /// What tells a repeated one from a second one.
+        id: String,
+        /// Whose cost is given back, at most once and at most all of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        invocation: Option<InvocationId>,
+        /// Below zero for what the tenant gets back; the whole cost of the invocation if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        amount: Option<Pico>,
+        /// Why, for the books and the bill.
+        reason: String,
+    },
+    /// What calls of a function cost lately.
+    Quote {
+        /// Tenant.
+        tenant: String,
+        /// Function.
+        function: String,
+        /// How many calls `all` is about.
+        calls: u64,
+    },
     /// Asks for money to spend.
     Lease(LeaseAsk),
     /// Asks for the page on which a tenant subscribes.
@@ -248,6 +272,10 @@ pub enum Reply {
     },
     /// To `Budget`, `SetBudget` and `GrantCredit`.
     Budget(Box<BudgetState>),
+    /// To `Adjust`.
+    Adjustment(Adjustment),
+    /// To `Quote`.
+    Quote(Quote),
     /// To `Lease`.
     Lease(Lease),
     /// To `Checkout` and `Portal`.
@@ -272,6 +300,31 @@ pub enum Reply {
         /// What, which, and what to do.
         message: String,
     },
+}
+
+/// What a function's calls cost at list price, from those of its charged calls that are among the tenant's last ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quote {
+    /// On how many charged calls of the function it stands; with none, all amounts are zero and say nothing.
+    pub stands_on: u64,
+    /// Of how many calls of the tenant, the latest.
+    pub of_latest: u64,
+    /// Of one call: by rank among those that were made.
+    pub one: Spread,
+    /// Of as many calls as were asked for, together, as if each were like those: mean and variance of a call times the
+    /// number, as a normal distribution; the largest is the number times the dearest.
+    pub all: Spread,
+}
+
+/// How much it may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Half cost no more.
+    pub p50: Pico,
+    /// Of a hundred, 95 cost no more.
+    pub p95: Pico,
+    /// None cost more.
+    pub max: Pico,
 }
 
 /// One row of usage.

@@ -1,5 +1,7 @@
+mod adjust;
 mod bill;
 mod budget;
+mod quote;
 mod receipts;
 mod usage;
 mod window;
@@ -19,6 +21,8 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(bill::bill))
         .routes(routes!(budget::show, budget::set))
         .routes(routes!(budget::grant))
+        .routes(routes!(adjust::adjust))
+        .routes(routes!(quote::quote))
         .routes(routes!(receipts::receipts))
         .routes(routes!(receipts::receipt))
         .routes(routes!(receipts::keys))

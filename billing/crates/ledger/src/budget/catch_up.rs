@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::Deserialize;
 use wasmeter_usage::Draw;
 
-use super::{amount, month, month_start, spent};
+use super::{amount, booked, month, month_start};
 use crate::LedgerError;
 use crate::sums::{read_sum, sums_sql};
 
@@ -54,7 +54,7 @@ pub(super) fn catch_up(conn: &Connection, tenant: &str, now_ns: u64) -> Result<(
         return Ok(());
     }
     for ((key, month), cost) in months {
-        let sum = spent(conn, tenant, &key, &month)? + cost;
+        let sum = booked(conn, tenant, &key, &month)? + cost;
         conn.prepare_cached("INSERT OR REPLACE INTO budget_month VALUES (?1, ?2, ?3, ?4)")?.execute((
             tenant,
             key,

@@ -14,7 +14,7 @@ use crate::LedgerError;
 pub use terms::BudgetRefused;
 
 /// The month of a moment (UTC), such as `2026-11`.
-fn month(ns: u64) -> String {
+pub(crate) fn month(ns: u64) -> String {
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ns)).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     format!("{:04}-{:02}", at.year(), u8::from(at.month()))
 }
@@ -27,12 +27,17 @@ fn month_start(ns: u64) -> u64 {
 }
 
 /// An amount in a column.
-fn amount(text: &str) -> Result<i128, LedgerError> {
+pub(crate) fn amount(text: &str) -> Result<i128, LedgerError> {
     text.parse().map_err(|_| LedgerError::Damaged(format!("{text:?} is no amount")))
 }
 
-/// What was booked in a month on an account.
+/// What was spent in a month on an account: booked, with the corrections that were made in it.
 fn spent(conn: &Connection, tenant: &str, key: &str, month: &str) -> Result<i128, LedgerError> {
+    Ok(booked(conn, tenant, key, month)? + crate::adjust::in_month(conn, tenant, key, month)?)
+}
+
+/// What was booked in a month on an account.
+fn booked(conn: &Connection, tenant: &str, key: &str, month: &str) -> Result<i128, LedgerError> {
     let found = conn
         .prepare_cached("SELECT cost_pico FROM budget_month WHERE tenant = ?1 AND key = ?2 AND month = ?3")?
         .query_row((tenant, key, month), |row| row.get::<_, String>(0))
@@ -63,11 +68,11 @@ fn credit(conn: &Connection, tenant: &str) -> Result<(i128, i128), LedgerError> 
         granted += amount(&text?)?;
     }
     let since = conn
-        .prepare_cached("SELECT since_pico FROM budget_read WHERE tenant = ?1")?
-        .query_row([tenant], |row| row.get::<_, Option<String>>(0))
-        .optional()?
-        .flatten();
-    let Some(since) = since else { return Ok((granted, granted)) };
+        .prepare_cached("SELECT since_pico, since_adjustment FROM budget_read WHERE tenant = ?1")?
+        .query_row([tenant], |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, i64>(1)?)))
+        .optional()?;
+    let Some((Some(since), adjustment)) = since else { return Ok((granted, granted)) };
     let Pico(cost) = crate::balance::cost(conn, tenant)?;
-    Ok((granted, granted - (cost - amount(&since)?)))
+    let adjusted = crate::adjust::since(conn, tenant, adjustment)?;
+    Ok((granted, granted - (cost - amount(&since)?) - adjusted))
 }

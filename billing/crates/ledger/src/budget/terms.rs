@@ -141,7 +141,9 @@ fn store(conn: &Connection, tenant: &str, terms: &BudgetTerms, now_ns: u64) -> R
     if terms.prepaid {
         let Pico(cost) = crate::balance::cost(conn, tenant)?;
         conn.execute(
-            "UPDATE budget_read SET since_pico = ?2 WHERE tenant = ?1 AND since_pico IS NULL",
+            "UPDATE budget_read SET since_pico = ?2,
+               since_adjustment = (SELECT coalesce(max(id), 0) FROM adjustment)
+             WHERE tenant = ?1 AND since_pico IS NULL",
             (tenant, cost.to_string()),
         )?;
     }

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{OptionalExtension, TransactionBehavior};
-use wasmeter_usage::{Meter, Rates};
+use wasmeter_usage::{Meter, PriceSheet};
 
 use super::{HOUR, whole};
 use crate::{Ledger, LedgerError};
@@ -23,7 +23,8 @@ impl Ledger {
     /// # Errors
     /// SQLite's, and then nothing is counted.
     pub fn sweep(&mut self, limit: u32, now_ns: u64) -> Result<u32, LedgerError> {
-        let priced: HashMap<i64, Rates> = self.sheets.values().map(|(id, s)| (*id, s.rates)).collect();
+        let priced: HashMap<i64, &PriceSheet> =
+            self.sheets.values().map(|(id, sheet)| (*id, sheet)).collect();
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut mark: i64 = tx.query_one("SELECT position FROM outbox_read", [], |row| row.get(0))?;
         let mut sums: BTreeMap<(String, Meter, i64), i128> = BTreeMap::new();
@@ -38,14 +39,14 @@ impl Ledger {
                 mark = row.get(0)?;
                 counted += 1;
                 let (end_ns, sheet): (i64, i64) = (row.get(2)?, row.get(3)?);
-                let rates = priced
+                let prices = priced
                     .get(&sheet)
                     .ok_or_else(|| LedgerError::Damaged(format!("entry {mark} has no price sheet")))?;
                 let hour = end_ns.div_euclid(1_000_000_000).div_euclid(HOUR) * HOUR;
                 for (meter, at) in COLUMNS {
                     let quantity: i64 = row.get(at)?;
                     // What costs nothing is not sent.
-                    if quantity != 0 && rate(rates, meter) != 0 {
+                    if quantity != 0 && prices.charges(meter) {
                         *sums.entry((row.get(1)?, meter, hour)).or_default() += i128::from(quantity);
                     }
                 }
@@ -78,17 +79,5 @@ impl Ledger {
         tx.execute("UPDATE outbox_read SET position = ?1", [mark])?;
         tx.commit()?;
         Ok(counted)
-    }
-}
-
-fn rate(rates: &Rates, meter: Meter) -> u64 {
-    match meter {
-        Meter::Fuel => rates.fuel_million,
-        Meter::GpuTime => rates.gpu_second,
-        Meter::CpuTime => rates.cpu_second,
-        Meter::Requests => rates.request,
-        Meter::TokensIn => rates.token_in,
-        Meter::TokensOut => rates.token_out,
-        Meter::EgressBytes => rates.egress_gb,
     }
 }

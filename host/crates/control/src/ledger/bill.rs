@@ -194,7 +194,7 @@ fn view(bill: wire::Bill) -> Bill {
     }
 }
 
-fn adjustment(one: wire::Adjustment, currency: &str) -> Adjustment {
+pub(super) fn adjustment(one: wire::Adjustment, currency: &str) -> Adjustment {
     Adjustment {
         id: one.id,
         invocation: one.invocation.map(|id| id.to_string()),

@@ -151,12 +151,12 @@ pub(super) async fn grant(
     .await
 }
 
-fn known(shared: &Shared, tenant: &wasmeter_types::TenantName) -> Answer<()> {
+pub(super) fn known(shared: &Shared, tenant: &wasmeter_types::TenantName) -> Answer<()> {
     let there = shared.deps.catalog.snapshot().tenants.contains_key(tenant);
     if there { Ok(()) } else { Err(wasmeter_types::Error::not_found().into()) }
 }
 
-fn units(what: &str, text: &str) -> Answer<Pico> {
+pub(super) fn units(what: &str, text: &str) -> Answer<Pico> {
     Pico::from_units(text).ok_or_else(|| {
         let got: String = text.chars().take(40).collect();
         let message = format!("{what} is {got:?}: write an amount such as `12.50`, with at most 12 decimals");

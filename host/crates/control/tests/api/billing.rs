@@ -165,6 +165,43 @@ async fn keys_of_receipts() {
 }
 
 #[tokio::test]
+async fn adjustments_are_the_operators() {
+    let host = Host::new().await;
+    let id = InvocationId::new();
+    let path = "/api/v1/tenants/dev/adjustments";
+    let post = |token: String, body: String| {
+        let request = request(&token, Method::POST, path).header("content-type", "application/json");
+        let router = host.router.clone();
+        async move { router.oneshot(request.body(Body::from(body)).unwrap()).await.unwrap() }
+    };
+    let body = format!(r#"{{"invocation":"{id}","amount":"-0.5","reason":"an outage","id":"a1"}}"#);
+    assert_eq!(post(host.dev(), body.clone()).await.status(), StatusCode::FORBIDDEN);
+    let made = Adjustment {
+        id: "a1".into(),
+        invocation: Some(id),
+        amount_pico: Pico(-500_000_000_000),
+        reason: "an outage".into(),
+        made_ns: 0,
+    };
+    reply(&host, [Reply::Adjustment(made)]);
+    let answer = post(host.operator(), body).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(json["amount"], "-0.500000000000 USD");
+    let asked = host.seen.asked.lock().unwrap().pop();
+    let half = Some(Pico(-500_000_000_000));
+    assert!(
+        matches!(&asked, Some(Call::Adjust { invocation, amount, .. }) if *invocation == Some(id) && *amount == half),
+        "{asked:?}"
+    );
+    for bad in [r#"{"amount":"--1","reason":"r"}"#, r#"{"invocation":"x","reason":"r"}"#, r#"{"amount":"1"}"#]
+    {
+        assert_eq!(post(host.operator(), bad.to_owned()).await.status(), StatusCode::BAD_REQUEST, "{bad}");
+    }
+}
+
+#[tokio::test]
 async fn refusals() {
     let host = Host::new().await;
     let dev = host.dev();

@@ -24,7 +24,16 @@ async fn bad_settings_are_named() {
             vec!["server.admin-listen", "--insecure"],
         ),
         (Host::builder(PROGRAM).env("STRIPE_API_KEY", "x"), vec!["STRIPE_API_KEY", "unset"]),
+        (Host::builder(PROGRAM).env("STRIPE_SECRET_KEY", "x"), vec!["STRIPE_SECRET_KEY", "unset"]),
         (Host::builder(PROGRAM).env("ANYTHING", "sk_live_abc"), vec!["ANYTHING"]),
+        (
+            Host::builder(PROGRAM).argument("--billing").argument("live"),
+            vec!["billing.stripe-key-file", "0600"],
+        ),
+        (
+            Host::builder(PROGRAM).config("[billing]\ngrace-days = 3\n"),
+            vec!["billing.grace-days", "billing.mode"],
+        ),
     ];
     for (builder, parts) in cases {
         let shown = format!("{builder:?}");
@@ -36,6 +45,23 @@ async fn bad_settings_are_named() {
         assert!(!said.contains("sk_live_abc"), "a key was printed");
         assert!(!said.contains("panicked"), "{said}");
     }
+}
+
+#[tokio::test]
+async fn without_stripe_it_says_how_to_switch_it_on() {
+    let host = Host::builder(PROGRAM).start().await;
+    for page in ["portal", "checkout"] {
+        let path = format!("/api/v1/tenants/dev/billing/{page}");
+        let answer = host.dev().post(&path, "").send().await.expect(409);
+        assert!(
+            answer.code() == "stripe_off" && answer.message().contains("--billing twin"),
+            "{}",
+            answer.text()
+        );
+    }
+    let webhook = host.anonymous().post("/stripe/webhook", "{}").header("stripe-signature", "t=1,v1=00");
+    assert_eq!(webhook.send().await.status, 404);
+    assert!(host.anonymous().get("/billing/done").send().await.expect(200).text().starts_with("Done"));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use wasmeter_admission::{Budgets, Gate, GateOptions, HopKey, LeaseError, LeaseSource, TokenKeys};
+use wasmeter_admission::{Budgets, Gate, GateOptions, HopKey, Known, LeaseError, LeaseSource, TokenKeys};
 use wasmeter_catalog::{BlobKey, BlobKind, BlobStore, Catalog, Deployment};
 use wasmeter_inference::mock::{MockBackend, MockOptions, MockSource};
 use wasmeter_inference::{
@@ -30,7 +30,7 @@ use wasmeter_store::{
     SqliteSecretStore,
 };
 use wasmeter_types::{AliasName, Digest, FunctionManifest};
-use wasmeter_usage::{Budgeted, Lease, Pico, PriceSheet, Rates, UsageRecord};
+use wasmeter_usage::{Lease, Pico, PriceSheet, Rates, UsageRecord};
 
 /// A host that serves until its process ends.
 pub(crate) struct MockHost {
@@ -106,9 +106,10 @@ impl MockHost {
             tokens,
             hops,
             gate: Gate::new(GateOptions { host: 1024, tenant_percent: 75 }),
-            budgets: Budgets::new(Arc::new(NoLedger), Vec::new()),
+            budgets: Budgets::new(Arc::new(NoLedger), Known::default()),
             invoker,
             control,
+            webhooks: None,
             once: Once::new(Arc::new(SqliteOnceStore::open(&data.idempotency())?)),
             domain: None,
             tls: None,
@@ -180,8 +181,8 @@ struct NoLedger;
 
 #[async_trait]
 impl LeaseSource for NoLedger {
-    async fn budgeted(&self) -> Result<Vec<Budgeted>, LeaseError> {
-        Ok(Vec::new())
+    async fn known(&self) -> Result<Known, LeaseError> {
+        Ok(Known::default())
     }
 
     async fn lease(&self, _: &str, _: Option<&str>, _: Pico, _: Pico) -> Result<Lease, LeaseError> {

@@ -1,7 +1,8 @@
 use anyhow::Result;
 use serde::Deserialize;
+use wasmeter_types::TenantName;
 
-use super::client::query;
+use super::client::{Client, Refused, query};
 use super::connect::TenantConnect;
 use super::output::{Output, count, harmless, table, talk};
 use super::usage::Window;
@@ -28,6 +29,13 @@ struct Bill {
     minimum: Option<Minimum>,
     adjustments: Option<Adjustments>,
     due_minor: i64,
+}
+
+#[derive(Deserialize)]
+struct Standing {
+    state: String,
+    since: Option<String>,
+    grace_ends: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -75,10 +83,36 @@ struct Adjustment {
 pub(crate) fn run(args: &BillArgs) -> Result<()> {
     let (client, tenant) = args.connect.client()?;
     let query = query(&[("from", args.window.from.as_deref()), ("to", args.window.to.as_deref())]);
-    args.output.show(client.get(&format!("/api/v1/tenants/{tenant}/bill{query}"))?, |bill: Bill| {
+    let answer = client.get(&format!("/api/v1/tenants/{tenant}/bill{query}"))?;
+    let standing = if args.output.is_json() { String::new() } else { standing(&client, &tenant)? };
+    args.output.show(answer, |bill: Bill| {
         talk(&format!("{}, {} to {}", bill.tenant, bill.from, bill.to));
-        show(bill)
+        show(bill) + &standing
     })
+}
+
+/// Who collects the bill, and whether it is paid; nothing where nobody does.
+fn standing(client: &Client, tenant: &TenantName) -> Result<String> {
+    match client.get(&format!("/api/v1/tenants/{tenant}/billing")) {
+        Ok(answer) => Ok(stands(&Standing::deserialize(answer)?)),
+        // No Stripe, or billing or Stripe is away: the bill is true without.
+        Err(error) => match error.downcast_ref::<Refused>() {
+            Some(refused) if refused.error.code == "stripe_off" => Ok(String::new()),
+            Some(refused) => Ok(format!("subscription: not known ({})\n", refused.error.message)),
+            None => Err(error),
+        },
+    }
+}
+
+fn stands(standing: &Standing) -> String {
+    let advice = match standing.state.as_str() {
+        "none" | "canceled" => "; `wasmeter checkout` subscribes",
+        "grace" | "unpaid" => "; `wasmeter portal` shows what to pay",
+        _ => "",
+    };
+    let since = standing.since.as_ref().map(|t| format!(" since {t}")).unwrap_or_default();
+    let until = standing.grace_ends.as_ref().map(|t| format!(", until {t}")).unwrap_or_default();
+    format!("subscription: {}{since}{until}{advice}\n", standing.state)
 }
 
 fn show(bill: Bill) -> String {
@@ -221,5 +255,22 @@ list total  1,003 calls                              0.110000000000 USD
 due, in the smallest unit of USD, to which each price's line is rounded once: 9
 ";
         assert_eq!(show(bill), expected);
+    }
+
+    #[test]
+    fn how_it_stands() {
+        let say = |state: &str, grace_ends: Option<&str>| {
+            stands(&Standing {
+                state: state.into(),
+                since: Some("T".into()),
+                grace_ends: grace_ends.map(Into::into),
+            })
+        };
+        assert_eq!(say("active", None), "subscription: active since T\n");
+        assert_eq!(
+            say("grace", Some("U")),
+            "subscription: grace since T, until U; `wasmeter portal` shows what to pay\n"
+        );
+        assert!(say("canceled", None).contains("wasmeter checkout"));
     }
 }

@@ -16,6 +16,7 @@ mod logs;
 mod models;
 mod new;
 mod output;
+mod pages;
 mod project;
 mod quote;
 mod receipts;
@@ -77,6 +78,10 @@ pub(crate) enum Command {
     Usage(usage::UsageArgs),
     /// Show the bill, with its tiers, and what is due
     Bill(bill::BillArgs),
+    /// Print the address of the page where the tenant subscribes
+    Checkout(pages::PageArgs),
+    /// Print the address of the page where the tenant sees invoices, changes how it pays, and cancels
+    Portal(pages::PageArgs),
     /// Show and set what may be spent
     #[command(subcommand)]
     Budget(budget::BudgetCommand),
@@ -132,6 +137,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Tenants(command) => tenants::run(&command),
         Command::Usage(args) => usage::run(&args),
         Command::Bill(args) => bill::run(&args),
+        Command::Checkout(args) => pages::checkout(&args),
+        Command::Portal(args) => pages::portal(&args),
         Command::Budget(command) => budget::budget(&command),
         Command::Credits(command) => budget::credits(&command),
         Command::Refund(args) => refund::run(&args),

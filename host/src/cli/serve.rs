@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use wasmeter_types::WallTime;
 
+use crate::serve::Mode;
+
 /// What is absent here comes from the environment, then from the configuration, then is the default.
 #[derive(clap::Args)]
 pub(crate) struct ServeArgs {
@@ -30,6 +32,15 @@ pub(crate) struct ServeArgs {
     /// How long running invocations may take to end at a stop [default: 30s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) drain_timeout: Option<WallTime>,
+    /// Who collects the money [default: off]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) billing: Option<Mode>,
+    /// With test or live: Stripe's secret key; only billing opens it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stripe_key_file: Option<PathBuf>,
+    /// With test or live: the secret of Stripe's webhook endpoint; only billing opens it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) webhook_secret_file: Option<PathBuf>,
 }
 
 /// `--durability`.

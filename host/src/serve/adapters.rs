@@ -4,12 +4,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 use wasmeter_admission::Budgets;
 use wasmeter_catalog::{Catalog, KeyValueStore as _, ModelRef, ModelVersion, Revision, Snapshot};
 use wasmeter_control::{Checked, DeployStage, Deployer, Ledger, Logs};
 use wasmeter_inference::{Handle, ModelKey, ModelState, Owner};
+use wasmeter_ingress::{Taken, WebhookSink};
 use wasmeter_metering::{BillingClient, BillingError, Spool};
 use wasmeter_nn::Resolver;
 use wasmeter_runtime::{CompileStage, LoadError, Loader, LogHub, RecordError, Recorder};
@@ -161,6 +164,37 @@ impl Ledger for BillingLedger {
 
     fn prices(&self) -> Option<PriceSheet> {
         self.billing.prices().map(|p| PriceSheet::clone(&p))
+    }
+}
+
+#[async_trait]
+impl WebhookSink for BillingLedger {
+    async fn take(&self, signature: &str, body: Bytes) -> Taken {
+        let call =
+            Call::Webhook { signature: signature.to_owned(), body_base64: BASE64_STANDARD.encode(&body) };
+        match self.billing.call(call).await {
+            Ok(Reply::Webhook { status, message }) => {
+                tracing::debug!(status, message, "billing judged a webhook");
+                if status < 300 {
+                    // It may be about who has paid.
+                    self.budgets.look().await;
+                }
+                Taken::Judged(status)
+            }
+            Ok(other) => {
+                tracing::error!(?other, "billing answered a webhook with something else");
+                Taken::Judged(500)
+            }
+            Err(BillingError::Refused { code, .. }) if code == "stripe_off" => Taken::Off,
+            Err(BillingError::Unavailable(_)) => Taken::Away,
+            Err(BillingError::Refused { code, .. }) if matches!(code.as_str(), "stripe_away" | "busy") => {
+                Taken::Away
+            }
+            Err(error) => {
+                tracing::error!(%error, "a webhook was not judged");
+                Taken::Judged(500)
+            }
+        }
     }
 }
 

@@ -1,32 +1,19 @@
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use rustix::process::{Pid, Signal};
+use anyhow::{Context, bail, ensure};
+use parking_lot::{Condvar, Mutex};
 
-/// How billing is started.
-#[derive(Clone, Debug)]
-pub(crate) struct BillingChild {
-    pub(crate) data: PathBuf,
-    pub(crate) socket: PathBuf,
-    pub(crate) prices: Option<PathBuf>,
-}
+use super::child::{Program, Supervised, supervise};
+use super::money::{Billing, Mode};
 
-/// The supervised billing process of a single machine.
-pub(crate) struct BillingProcess {
-    stop: Arc<AtomicBool>,
-    pid: Arc<AtomicU32>,
-    thread: JoinHandle<()>,
-}
+/// How long the stand-in may take until it listens.
+const TWIN_START: Duration = Duration::from_secs(20);
 
-/// A child that lived this long starts over with the shortest wait.
-const HEALTHY: Duration = Duration::from_secs(10);
-const RESTART: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// Seconds after which the stand-in gets usage.
+const FLUSH_AFTER: &str = "1";
 
 /// `wasmeter-billing` beside this program.
 pub(crate) fn program() -> anyhow::Result<PathBuf> {
@@ -40,82 +27,248 @@ pub(crate) fn program() -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
-impl BillingChild {
-    /// Starts billing, and starts it again whenever it ends.
-    pub(crate) fn supervise(self) -> anyhow::Result<BillingProcess> {
+/// How billing is started.
+#[derive(Clone, Debug)]
+pub(crate) struct BillingChild {
+    program: PathBuf,
+    data: PathBuf,
+    socket: PathBuf,
+    terms: Billing,
+    twin: Option<TwinAddress>,
+    /// Seconds that billing's clock is ahead, where the stand-in's is.
+    clock: Option<PathBuf>,
+}
+
+/// The processes of a single machine that keep its money.
+pub(crate) struct BillingProcesses {
+    billing: Arc<OnceLock<Supervised>>,
+    twin: Option<Supervised>,
+}
+
+/// Where the stand-in for Stripe is: known once it has said so, and kept over its restarts.
+#[derive(Clone, Debug, Default)]
+struct TwinAddress(Arc<(Mutex<Option<String>>, Condvar)>);
+
+/// How the stand-in is started.
+struct TwinChild {
+    program: PathBuf,
+    data: PathBuf,
+    webhooks: String,
+    address: TwinAddress,
+    /// Starts without a word: the port may have been taken meanwhile.
+    silent: u32,
+    /// Billing has to learn of another address.
+    billing: Arc<OnceLock<Supervised>>,
+}
+
+impl BillingProcesses {
+    /// Starts billing, and the stand-in for Stripe before it where that is configured, in `twin`, sending its webhooks
+    /// to `webhooks`. Blocking until the stand-in listens.
+    pub(crate) fn start(
+        terms: &Billing,
+        data: PathBuf,
+        socket: PathBuf,
+        twin: PathBuf,
+        webhooks: String,
+    ) -> anyhow::Result<Self> {
         let program = program()?;
-        let (stop, pid) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let (stopped, shared_pid) = (stop.clone(), pid.clone());
-        // The child dies with the thread that started it (PR_SET_PDEATHSIG): this one lives as long as the process.
-        let thread = std::thread::Builder::new().name("billing".to_owned()).spawn(move || {
-            let mut wait = RESTART.0;
-            while !stopped.load(Ordering::Acquire) {
-                let started = Instant::now();
-                match self.command(&program).spawn() {
-                    Ok(mut child) => {
-                        shared_pid.store(child.id(), Ordering::Release);
-                        let status = child.wait();
-                        shared_pid.store(0, Ordering::Release);
-                        if stopped.load(Ordering::Acquire) {
-                            return;
-                        }
-                        let signal = status.as_ref().ok().and_then(ExitStatusExt::signal);
-                        tracing::warn!(
-                            ?status,
-                            signal,
-                            "billing ended; it is started again, usage waits in the spool"
-                        );
-                    }
-                    Err(error) => tracing::error!(%error, "billing cannot be started"),
-                }
-                if started.elapsed() > HEALTHY {
-                    wait = RESTART.0;
-                }
-                std::thread::park_timeout(wait);
-                wait = (wait * 2).min(RESTART.1);
+        let billing = Arc::new(OnceLock::new());
+        let mut terms = terms.clone();
+        let mut process = None;
+        let mut address = None;
+        if terms.mode == Mode::Twin {
+            let known = TwinAddress::default();
+            let child = TwinChild {
+                program: program.clone(),
+                data: twin.clone(),
+                webhooks,
+                address: known.clone(),
+                silent: 0,
+                billing: billing.clone(),
+            };
+            let supervised = supervise(child).context("the stand-in for Stripe")?;
+            if !known.appears(TWIN_START) {
+                supervised.end();
+                bail!("the stand-in for Stripe in {} did not start; what it said is above", twin.display());
             }
-        })?;
-        Ok(BillingProcess { stop, pid, thread })
+            process = Some(supervised);
+            terms.stripe_key_file = Some(twin.join("secret-key"));
+            terms.webhook_secret_file = Some(twin.join("webhook-secret"));
+            address = Some(known);
+        }
+        let clock = address.is_some().then(|| twin.join("ahead"));
+        let child = BillingChild { program, data, socket, terms, twin: address, clock };
+        let supervised = supervise(child).context("billing")?;
+        let _ = billing.set(supervised);
+        Ok(Self { billing, twin: process })
     }
 
-    fn command(&self, program: &std::path::Path) -> Command {
-        let mut command = Command::new(program);
+    /// Ends billing, then what it talks to.
+    pub(crate) fn end(&self) {
+        self.billing.get().into_iter().chain(&self.twin).for_each(Supervised::end);
+    }
+}
+
+impl Program for BillingChild {
+    const NAME: &'static str = "billing";
+    const MEANWHILE: &'static str = "usage waits in the spool";
+
+    fn command(&mut self) -> Command {
+        let mut command = Command::new(&self.program);
         command.arg("serve").arg("--data").arg(&self.data).arg("--socket").arg(&self.socket);
-        command.arg(format!("--die-with-parent={}", std::process::id()));
-        if let Some(prices) = &self.prices {
-            command.arg("--prices").arg(prices);
-        }
-        // An interrupt of the terminal goes to the host alone, which ends billing last.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-        for name in ["WASMETER_LOG", "WASMETER_LOG_FORMAT"] {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
+        let terms = &self.terms;
+        let files = [
+            ("--prices", &terms.prices),
+            ("--stripe-key-file", &terms.stripe_key_file),
+            ("--webhook-secret-file", &terms.webhook_secret_file),
+        ];
+        for (flag, file) in files {
+            if let Some(file) = file {
+                command.arg(flag).arg(file);
             }
+        }
+        if let Some(stamp) = terms.mode.stamp() {
+            command.args(["--stamp", stamp, "--stripe", stamp]);
+        }
+        if let Some(url) = self.twin.as_ref().and_then(TwinAddress::url) {
+            // Usage goes to the stand-in at once, since who tries it out does not wait for the hour's end.
+            command.arg("--stripe-url").arg(url).args(["--flush-after", FLUSH_AFTER]);
+        }
+        if let Some(clock) = &self.clock {
+            command.arg("--clock-file").arg(clock);
+        }
+        if let Some(subscribe) = terms.subscribe {
+            command.arg("--subscribe").arg(subscribe.as_str());
+        }
+        if let Some(days) = terms.grace_days {
+            command.arg("--grace-days").arg(days.to_string());
         }
         command
     }
 }
 
-impl BillingProcess {
-    /// Ends billing: it finishes its transaction and exits. Blocking, at most ten seconds.
-    pub(crate) fn end(self) {
-        self.stop.store(true, Ordering::Release);
-        self.thread.thread().unpark();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let mut told = false;
-        while !self.thread.is_finished() {
-            let pid = i32::try_from(self.pid.load(Ordering::Acquire)).ok().and_then(Pid::from_raw);
-            let late = Instant::now() > deadline;
-            if let Some(pid) = pid.filter(|_| !told || late) {
-                let signal = if late { Signal::KILL } else { Signal::TERM };
-                // The child is reaped by the thread that watches it, so its number is still its own.
-                told = rustix::process::kill_process(pid, signal).is_ok();
-            }
-            if late {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+impl Program for TwinChild {
+    const NAME: &'static str = "stripe-twin";
+    const MEANWHILE: &'static str = "billing sends later";
+    const SPEAKS: bool = true;
+
+    fn command(&mut self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("twin").arg("--data").arg(&self.data).arg("--webhook-url").arg(&self.webhooks);
+        // Pages that were handed out stay where they are.
+        let before = self.address.url().or_else(|| std::fs::read_to_string(self.data.join("twin-url")).ok());
+        let port = before.as_deref().and_then(port).filter(|_| self.silent < 3);
+        self.silent += 1;
+        command.arg("--listen").arg(format!("127.0.0.1:{}", port.unwrap_or(0)));
+        command
+    }
+
+    fn said(&mut self, line: &str) {
+        let Some(url) = line.strip_prefix("twin listening on ").map(str::trim) else {
+            tracing::error!("the stand-in for Stripe did not say where it listens");
+            return;
+        };
+        self.silent = 0;
+        if self.address.set(url)
+            && let Some(billing) = self.billing.get()
+        {
+            billing.renew();
         }
+    }
+}
+
+fn port(url: &str) -> Option<u16> {
+    url.trim().parse::<http::Uri>().ok()?.port_u16()
+}
+
+impl TwinAddress {
+    /// The last that is known.
+    fn url(&self) -> Option<String> {
+        self.0.0.lock().clone()
+    }
+
+    /// Whether it is another.
+    fn set(&self, url: &str) -> bool {
+        let changed = self.0.0.lock().replace(url.to_owned()).as_deref() != Some(url);
+        self.0.1.notify_all();
+        changed
+    }
+
+    fn appears(&self, within: Duration) -> bool {
+        let mut url = self.0.0.lock();
+        self.0.1.wait_while_for(&mut url, |url| url.is_none(), within);
+        url.is_some()
+    }
+}
+
+/// Where the stand-in reaches the public listener from this machine.
+pub(crate) fn webhook_url(listen: std::net::SocketAddr) -> String {
+    let ip = match listen.ip() {
+        std::net::IpAddr::V4(ip) if ip.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        std::net::IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}/stripe/webhook", std::net::SocketAddr::new(ip, listen.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::money::Subscribe;
+
+    #[test]
+    fn the_words_that_billing_gets() {
+        let words = |command: Command| -> Vec<String> {
+            command.get_args().map(|a| a.to_str().unwrap().to_owned()).collect()
+        };
+        let mut child = BillingChild {
+            program: "b".into(),
+            data: "d".into(),
+            socket: "s".into(),
+            terms: Billing::default(),
+            twin: None,
+            clock: None,
+        };
+        assert_eq!(words(child.command()), ["serve", "--data", "d", "--socket", "s"]);
+        child.terms.mode = Mode::Twin;
+        child.terms.subscribe = Some(Subscribe::Required);
+        let address = TwinAddress::default();
+        assert!(!address.appears(Duration::from_millis(1)));
+        assert!(address.set("http://127.0.0.1:7") && !address.set("http://127.0.0.1:7"));
+        assert!(address.appears(Duration::ZERO));
+        child.twin = Some(address);
+        let said = words(child.command()).join(" ");
+        assert!(
+            said.contains("--stamp twin --stripe twin --stripe-url http://127.0.0.1:7 --flush-after 1"),
+            "{said}"
+        );
+        assert!(said.ends_with("--subscribe required"), "{said}");
+    }
+
+    #[test]
+    fn the_twin_keeps_its_port_unless_it_cannot() {
+        let mut twin = TwinChild {
+            program: "b".into(),
+            data: "/nowhere".into(),
+            webhooks: "http://127.0.0.1:1/stripe/webhook".into(),
+            address: TwinAddress::default(),
+            silent: 0,
+            billing: Arc::default(),
+        };
+        let listen = |t: &mut TwinChild| t.command().get_args().last().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(listen(&mut twin), "127.0.0.1:0");
+        twin.said("twin listening on http://127.0.0.1:4242\n");
+        for _ in 0..3 {
+            assert_eq!(listen(&mut twin), "127.0.0.1:4242");
+        }
+        assert_eq!(listen(&mut twin), "127.0.0.1:0");
+    }
+
+    #[test]
+    fn webhooks_come_over_loopback() {
+        let url = |listen: &str| webhook_url(listen.parse().unwrap());
+        assert_eq!(url("0.0.0.0:80"), "http://127.0.0.1:80/stripe/webhook");
+        assert_eq!(url("[::]:80"), "http://[::1]:80/stripe/webhook");
+        assert_eq!(url("10.0.0.1:8080"), "http://10.0.0.1:8080/stripe/webhook");
     }
 }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::Deserialize;
 use tokio::time::timeout;
-use wasmeter_admission::{LeaseError, LeaseSource};
+use wasmeter_admission::{Known, LeaseError, LeaseSource};
 use wasmeter_metering::{BillingClient, BillingError, Spool};
 use wasmeter_usage::wire::{Call, Reply};
 use wasmeter_usage::{Budgeted, Lease, LeaseAsk, Pico};
@@ -13,8 +14,8 @@ use wasmeter_usage::{Budgeted, Lease, LeaseAsk, Pico};
 /// A caller waits for a lease no longer.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// Asks billing, and remembers which tenants have budgets: a host that starts before billing must not let them spend
-/// freely.
+/// Asks billing, and remembers which tenants have budgets and which have not paid: a host that starts before billing
+/// must not let them spend freely.
 pub(crate) struct BillingLeases {
     pub(crate) billing: BillingClient,
     pub(crate) spool: Spool,
@@ -23,11 +24,11 @@ pub(crate) struct BillingLeases {
 
 impl BillingLeases {
     /// What the last process knew.
-    pub(crate) fn known(&self) -> anyhow::Result<Vec<Budgeted>> {
+    pub(crate) fn kept(&self) -> anyhow::Result<Known> {
         match std::fs::read(&self.kept) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes)
-                .map_err(|e| anyhow::anyhow!("{} is damaged ({e}): delete it", self.kept.display()))?),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Ok(bytes) => parse(&bytes)
+                .map_err(|e| anyhow::anyhow!("{} is damaged ({e}): delete it", self.kept.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Known::default()),
             Err(error) => Err(error.into()),
         }
     }
@@ -44,8 +45,8 @@ impl BillingLeases {
         }
     }
 
-    async fn keep(&self, budgets: &[Budgeted]) {
-        let Ok(bytes) = serde_json::to_vec(budgets) else { return };
+    async fn keep(&self, known: &Known) {
+        let Ok(bytes) = serde_json::to_vec(known) else { return };
         let path = self.kept.clone();
         let kept = tokio::task::spawn_blocking(move || {
             if std::fs::read(&path).is_ok_and(|old| old == bytes) {
@@ -59,13 +60,29 @@ impl BillingLeases {
     }
 }
 
+/// The first form of the file was the list of budgets alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    First(Vec<Budgeted>),
+    Now(Known),
+}
+
+fn parse(bytes: &[u8]) -> serde_json::Result<Known> {
+    Ok(match serde_json::from_slice(bytes)? {
+        Kept::First(budgets) => Known { budgets, unpaid: Vec::new() },
+        Kept::Now(known) => known,
+    })
+}
+
 #[async_trait]
 impl LeaseSource for BillingLeases {
-    async fn budgeted(&self) -> Result<Vec<Budgeted>, LeaseError> {
+    async fn known(&self) -> Result<Known, LeaseError> {
         match self.ask(Call::Budgets).await? {
-            Reply::Budgets { budgets, .. } => {
-                self.keep(&budgets).await;
-                Ok(budgets)
+            Reply::Budgets { budgets, unpaid } => {
+                let known = Known { budgets, unpaid };
+                self.keep(&known).await;
+                Ok(known)
             }
             _ => Err(LeaseError::Away),
         }
@@ -91,5 +108,19 @@ impl LeaseSource for BillingLeases {
             Reply::Lease(lease) => Ok(lease),
             _ => Err(LeaseError::Away),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_the_file() {
+        let first = parse(br#"[{"tenant":"dev","limited":true}]"#).unwrap();
+        assert_eq!((first.budgets.len(), first.unpaid.len()), (1, 0));
+        let now = parse(&serde_json::to_vec(&first).unwrap()).unwrap();
+        assert_eq!(now, first);
+        assert!(parse(b"{}").is_err() && parse(b"[1]").is_err());
     }
 }

@@ -4,10 +4,12 @@ mod adapters;
 mod bench;
 mod billing;
 mod budgets;
+mod child;
 mod config;
 mod functions;
 mod keyvalue;
 mod models;
+mod money;
 mod outbound;
 mod telemetry;
 
@@ -24,7 +26,7 @@ use wasmeter_admission::{Budgets, Gate, GateOptions, Grant, HopKey, Scope, Scope
 use wasmeter_catalog::{BlobStore, Catalog, SecretStore};
 use wasmeter_device::WorkerBackend;
 use wasmeter_inference::{DeviceOptions, Service};
-use wasmeter_ingress::{AdminDeps, ControlService, Once, Readiness, ServerOptions};
+use wasmeter_ingress::{AdminDeps, ControlService, Once, Readiness, ServerOptions, Webhooks};
 use wasmeter_metering::{BillingClient, BillingOptions, Shipper, Spool, SpoolOptions};
 use wasmeter_runtime::{
     ArtifactCache, Capabilities, Compiler, Invoker, InvokerOptions, Loader, LogHub, Outbound, PoolOptions,
@@ -37,6 +39,7 @@ use wasmeter_store::{
 use wasmeter_types::TenantName;
 
 use config::{Config, DurabilityLevel};
+pub(crate) use money::Mode;
 
 use crate::cli::serve::{DurabilityArg, ServeArgs};
 
@@ -53,7 +56,7 @@ const FLUSH_WAIT: Duration = Duration::from_secs(5);
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let env =
         || std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    config::refuse_money(env())?;
+    money::refuse_money(env())?;
     let with_config = args.config.is_some();
     let mut config = Config::load(args.config.as_deref(), env())?;
     apply(args, &mut config);
@@ -68,8 +71,19 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn apply(args: ServeArgs, config: &mut Config) {
-    let ServeArgs { config: _, data, listen, admin_listen, insecure, durability, onnxruntime, drain_timeout } =
-        args;
+    let ServeArgs {
+        config: _,
+        data,
+        listen,
+        admin_listen,
+        insecure,
+        durability,
+        onnxruntime,
+        drain_timeout,
+        billing,
+        stripe_key_file,
+        webhook_secret_file,
+    } = args;
     let server = &mut config.server;
     server.data = data.unwrap_or_else(|| server.data.clone());
     server.listen = listen.unwrap_or(server.listen);
@@ -81,6 +95,10 @@ fn apply(args: ServeArgs, config: &mut Config) {
         Some(DurabilityArg::Power) => DurabilityLevel::Power,
     };
     server.drain_timeout = drain_timeout.unwrap_or(server.drain_timeout);
+    let money = &mut config.billing;
+    money.mode = billing.unwrap_or(money.mode);
+    money.stripe_key_file = stripe_key_file.or(money.stripe_key_file.take());
+    money.webhook_secret_file = webhook_secret_file.or(money.webhook_secret_file.take());
     if onnxruntime.is_some() {
         config.engines.onnxruntime = onnxruntime;
     }
@@ -115,12 +133,6 @@ async fn serve(
     let spool_options =
         SpoolOptions { durability: config.server.durability.into(), ..SpoolOptions::default() };
     let spool = Spool::open(&data.spool(), spool_options)?;
-    let child = billing::BillingChild {
-        data: data.ledger(),
-        socket: data.billing_socket().to_owned(),
-        prices: config.billing.prices.as_deref().map(std::path::absolute).transpose()?,
-    };
-    let billing_process = child.supervise()?;
     let mut options = BillingOptions::new(data.billing_socket(), spool.node());
     options.prices = Some(data.path().join("prices.json"));
     let billing = BillingClient::new(options);
@@ -129,8 +141,8 @@ async fn serve(
         spool: spool.clone(),
         kept: data.path().join("budgets.json"),
     };
-    let known = leases.known()?;
-    let budgets = Budgets::new(Arc::new(leases), known);
+    let kept = leases.kept()?;
+    let budgets = Budgets::new(Arc::new(leases), kept);
     let shipper = Shipper::new(spool.clone(), billing.clone());
     let shipping = shipper.handle();
     let stop_shipping = CancellationToken::new();
@@ -185,6 +197,15 @@ async fn serve(
     let listener = bind(config.server.listen, "listen").await?;
     let admin_listener = bind(config.server.admin_listen, "admin-listen").await?;
     let base_url = base_url(&config, &listener)?;
+    let (terms, ledger, socket) =
+        (config.billing.clone().absolute()?, data.ledger(), data.billing_socket().to_owned());
+    let (twin, webhooks) = (data.path().join("twin"), billing::webhook_url(listener.local_addr()?));
+    let money = tokio::task::spawn_blocking(move || {
+        billing::BillingProcesses::start(&terms, ledger, socket, twin, webhooks)
+    });
+    let money = money.await.context("billing")??;
+    let way = Arc::new(adapters::BillingLedger { billing: billing.clone(), budgets: budgets.clone() });
+    let webhooks = (config.billing.mode != Mode::Off).then(|| Webhooks::new(way.clone()));
     let (router, _) = wasmeter_control::router(wasmeter_control::Deps {
         catalog: catalog.clone(),
         blobs,
@@ -197,7 +218,7 @@ async fn serve(
         }),
         models: models.clone(),
         secrets,
-        ledger: Arc::new(adapters::BillingLedger { billing: billing.clone(), budgets: budgets.clone() }),
+        ledger: way,
         logs: Arc::new(adapters::GuestLogs(logs)),
         base_url: base_url.clone(),
     });
@@ -239,6 +260,7 @@ async fn serve(
         budgets: budgets.clone(),
         invoker: invoker.clone(),
         control,
+        webhooks,
         once,
         domain,
         tls: tls.clone(),
@@ -288,7 +310,7 @@ async fn serve(
         stop_shipping.cancel();
         let _ = shipper.await;
         let _ = admin.await;
-        let _ = tokio::task::spawn_blocking(move || billing_process.end()).await;
+        let _ = tokio::task::spawn_blocking(move || money.end()).await;
     };
     tokio::select! {
         () = down => {

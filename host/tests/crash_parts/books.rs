@@ -51,12 +51,17 @@ impl Books {
     /// Waits until these answers are booked and the spool says that it is empty (its figure is some milliseconds old),
     /// then reads, and compares with the bill. No invocation may be running.
     pub async fn of(host: &Host, answers: impl IntoIterator<Item = &Done>) -> Self {
+        Self::within(host, answers, SETTLED).await
+    }
+
+    /// The same with another patience.
+    pub async fn within(host: &Host, answers: impl IntoIterator<Item = &Done>, time: Duration) -> Self {
         let answers: Vec<_> = answers.into_iter().map(|d| d.invocation.clone()).collect();
-        let until = Instant::now() + SETTLED;
+        let until = Instant::now() + time;
         loop {
             let unshipped = metric(host, "wasmeter_spool_unshipped_records").await;
             let books = Self::read(host).await;
-            let total: Pico = books.receipts.values().map(|r| r.cost_pico).sum();
+            let total = books.total();
             let charged = books.receipts.values().filter(|r| r.record.outcome.is_charged()).count();
             let bill = host.bill("dev").await;
             let missing = answers.iter().filter(|id| !books.receipts.contains_key(*id)).count();
@@ -106,6 +111,11 @@ impl Books {
         }
         let others = self.receipts.len() - delivered.len();
         assert!(others <= broken, "{others} receipts without an answer, but only {broken} calls broke");
+    }
+
+    /// What all receipts cost together.
+    pub fn total(&self) -> Pico {
+        self.receipts.values().map(|r| r.cost_pico).sum()
     }
 
     /// Device time of all records.

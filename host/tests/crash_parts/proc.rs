@@ -57,7 +57,7 @@ impl Process {
         found
     }
 
-    /// The child of this kind: `billing`, `device-worker`, `compile`.
+    /// The child of this kind: `billing`, `twin`, `device-worker`, `compile`.
     pub fn child(self, kind: &str) -> Option<Process> {
         self.children().into_iter().find(|c| c.is(kind))
     }
@@ -113,7 +113,14 @@ impl Process {
         let line = self.text("cmdline");
         let words: Vec<&str> = line.split('\0').collect();
         match kind {
-            "billing" => words.first().is_some_and(|w| w.ends_with("wasmeter-billing")),
+            "billing" => {
+                words.first().is_some_and(|w| w.ends_with("wasmeter-billing"))
+                    && words.get(1) == Some(&"serve")
+            }
+            "twin" => {
+                words.first().is_some_and(|w| w.ends_with("wasmeter-billing"))
+                    && words.get(1) == Some(&"twin")
+            }
             "compile" => words.get(1) == Some(&"compile"),
             "device-worker" => words.first().is_some_and(|w| w.ends_with("wasmeter-device-worker")),
             other => panic!("no kind {other}"),

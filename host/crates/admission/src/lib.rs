@@ -8,7 +8,7 @@ mod permit;
 mod principal;
 mod token;
 
-pub use budget::{Budgets, LeaseError, LeaseSource, Opening, Purse};
+pub use budget::{Budgets, Known, LeaseError, LeaseSource, Opening, Purse};
 pub use hops::{Depth, HOPS, HopKey};
 pub use once::{Claimed, IDEMPOTENCY_KEY, KeptAnswer, OnceError, OnceKey, OnceStore, idempotency_key};
 pub use permit::{Gate, GateOptions, Permit};

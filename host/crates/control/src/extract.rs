@@ -1,6 +1,7 @@
 use std::str::FromStr;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::middleware::Next;
@@ -102,6 +103,28 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Given<T> {
             Ok(Json(body)) => Ok(Self(body)),
             Err(error) => Err(body_refused(&error)),
         }
+    }
+}
+
+/// A JSON body, or none.
+pub(crate) struct GivenOrNot<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for GivenOrNot<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let bytes = Bytes::from_request(request, state).await.map_err(|error| {
+            let kind = match error.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::TooLarge,
+                _ => ErrorKind::Malformed,
+            };
+            refuse(kind, format!("body: {}", error.body_text()))
+        })?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        let body = serde_json::from_slice(&bytes);
+        body.map(Self).map_err(|error| refuse(ErrorKind::Malformed, format!("body: {error}")))
     }
 }
 

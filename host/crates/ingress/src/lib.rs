@@ -19,6 +19,7 @@ mod socket;
 mod tls;
 mod trigger;
 mod walls;
+mod webhook;
 
 pub use admin::{AdminDeps, serve_admin};
 pub use answer::{Body, BoxError, boxed};
@@ -26,3 +27,4 @@ pub use authority::{Domain, DomainError};
 pub use once::Once;
 pub use server::{ControlService, Deps, Readiness, ServerOptions, serve};
 pub use tls::{Tls, TlsError};
+pub use webhook::{Taken, WebhookSink, Webhooks};

@@ -16,6 +16,10 @@ pub(crate) enum Route {
     Socket(Box<Target>),
     /// `/api/…`.
     Control,
+    /// `/stripe/webhook`.
+    Webhook,
+    /// `/billing/done`.
+    Done,
     /// `/healthz`.
     Live,
     /// `/readyz`.
@@ -96,6 +100,8 @@ pub(crate) fn route(
     match path {
         "/healthz" => return Ok(Route::Live),
         "/readyz" => return Ok(Route::Ready),
+        "/stripe/webhook" => return Ok(Route::Webhook),
+        "/billing/done" => return Ok(Route::Done),
         _ => {}
     }
     if path == "/api" || path.starts_with("/api/") {
@@ -181,7 +187,15 @@ mod tests {
 
     #[test]
     fn everything_on_a_functions_host_is_the_functions() {
-        for path in ["/", "/healthz", "/api/v1/tenants", "/fn/dev/other", "/ws/fn/dev/other", "/x?y"] {
+        for path in [
+            "/",
+            "/healthz",
+            "/stripe/webhook",
+            "/api/v1/tenants",
+            "/fn/dev/other",
+            "/ws/fn/dev/other",
+            "/x?y",
+        ] {
             let Ok(Route::Function(t)) = find("f--dev.fn.test:8080", path, false) else { panic!("{path}") };
             assert_eq!((t.function.as_str(), t.tenant.as_str()), ("f", "dev"));
             assert_eq!((t.place, t.rest.as_str()), (Place::Host, path));
@@ -211,6 +225,8 @@ mod tests {
         assert!(matches!(find("x", "/", false), Ok(Route::Nothing)));
         assert!(matches!(find("x", "/apix", false), Ok(Route::Nothing)));
         assert!(matches!(find("x", "/ws/v1/infer", false), Ok(Route::Nothing)));
+        assert!(matches!(find("x", "/stripe/webhooks", false), Ok(Route::Nothing)));
+        assert!(matches!(find("x", "/stripe/webhook?a=b", false), Ok(Route::Webhook)));
         assert!(matches!(find("x", "/api/v1/x", false), Ok(Route::Control)));
         assert!(matches!(find("x", "/ws/fn/dev/f", false), Ok(Route::Socket(_))));
     }

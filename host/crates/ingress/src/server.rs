@@ -31,6 +31,7 @@ use crate::route::{Route, route};
 use crate::socket::Sockets;
 use crate::tls::Tls;
 use crate::trigger::trigger;
+use crate::webhook::Webhooks;
 
 /// The control API, as the composition root gives it.
 pub type ControlService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -93,6 +94,8 @@ pub struct Deps {
     pub invoker: Invoker,
     /// `/api/…`.
     pub control: ControlService,
+    /// `/stripe/webhook`; nothing is there without.
+    pub webhooks: Option<Webhooks>,
     /// Requests that carry an idempotency key.
     pub once: Once,
     /// Below it, each function has a host name of its own; without it, none has.
@@ -240,6 +243,11 @@ impl Front {
             Ok(Route::Control) => {
                 control(deps, request).await.unwrap_or_else(|error| answer::error(&error, None))
             }
+            Ok(Route::Webhook) => match &deps.webhooks {
+                Some(webhooks) => webhooks.receive(request).await,
+                None => answer::error(&nothing(), None),
+            },
+            Ok(Route::Done) => answer::text(StatusCode::OK, "text/plain; charset=utf-8", DONE),
             Ok(Route::Live) => answer::text(StatusCode::OK, "text/plain", "ok\n"),
             Ok(Route::Ready) if deps.ready.get() => answer::text(StatusCode::OK, "text/plain", "ready\n"),
             Ok(Route::Ready) => {
@@ -266,6 +274,9 @@ impl Front {
         response
     }
 }
+
+/// Where the pages of Stripe lead back to, unless the tenant has a page of its own.
+const DONE: &str = "Done. This page can be closed; `wasmeter bill` shows how the subscription stands.\n";
 
 fn nothing() -> Error {
     Error::new(

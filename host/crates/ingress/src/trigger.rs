@@ -62,6 +62,7 @@ pub(crate) fn admit(
 ) -> Result<Admitted, Error> {
     let depth = deps.hops.check(headers)?;
     let (revision, caller) = authorize(deps, id, target, headers)?;
+    deps.budgets.subscribed(target.tenant.as_str(), caller.is_tenant())?;
     let limits = &revision.manifest.limits;
     let bounds = limits.bounds();
     head::check_for(headers, bounds.headers, bounds.header_bytes, "this function's, by its [limits],")?;

@@ -151,13 +151,27 @@ pub struct Error {
     pub message: String,
     /// For `Retry-After`.
     pub retry_after: Option<Duration>,
+    /// A narrower word than the kind's, where programs need to tell the two apart.
+    code: Option<&'static str>,
 }
 
 impl Error {
     /// An error of this kind.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let retry_after = kind.is_retryable().then_some(Duration::from_secs(1));
-        Self { kind, message: message.into(), retry_after }
+        Self { kind, message: message.into(), retry_after, code: None }
+    }
+
+    /// The same with a stable word of its own, such as `subscription`.
+    #[must_use]
+    pub fn coded(self, code: &'static str) -> Self {
+        Self { code: Some(code), ..self }
+    }
+
+    /// Stable word for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code.unwrap_or(self.kind.code())
     }
 
     /// 401 with the constant body: it must not tell an unknown function from a private one.
@@ -188,7 +202,7 @@ impl Error {
     #[must_use]
     pub fn to_client(&self, invocation: Option<InvocationId>) -> ClientError {
         ClientError {
-            code: self.kind.code().to_owned(),
+            code: self.code().to_owned(),
             message: self.message.clone(),
             invocation_id: invocation,
             retry: self.kind.is_retryable(),
@@ -221,6 +235,12 @@ pub struct ClientError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_of_its_own() {
+        let error = Error::new(ErrorKind::PaymentRequired, "pay").coded("subscription");
+        assert_eq!((error.to_client(None).code.as_str(), error.kind.status()), ("subscription", 402));
+    }
 
     #[test]
     fn golden_body() {

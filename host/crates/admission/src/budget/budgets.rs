@@ -5,11 +5,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
-use wasmeter_types::Error;
+use wasmeter_types::{Error, ErrorKind};
 use wasmeter_usage::{Budgeted, Pico, Rates};
 
 use super::account::Account;
-use super::{LeaseSource, Purse};
+use super::{Known, LeaseSource, Purse};
 
 /// Between two looks at which tenants have budgets, and at leases that want prolonging.
 const TICK: Duration = Duration::from_secs(5);
@@ -47,6 +47,8 @@ type Of = (String, Option<String>);
 struct Inner {
     source: Arc<dyn LeaseSource>,
     tenants: ArcSwap<HashMap<String, Bounds>>,
+    /// Whom its subscription keeps out, with what is told to it.
+    unpaid: ArcSwap<HashMap<String, String>>,
     /// Every account there ever was: what it has drawn counts as long as the process lives.
     accounts: Mutex<HashMap<Of, Arc<Account>>>,
 }
@@ -70,11 +72,34 @@ impl Bounds {
 impl Budgets {
     /// Over a source of leases; `known` is what was true when the last process ended.
     #[must_use]
-    pub fn new(source: Arc<dyn LeaseSource>, known: Vec<Budgeted>) -> Self {
-        let inner = Inner { source, tenants: ArcSwap::default(), accounts: Mutex::default() };
+    pub fn new(source: Arc<dyn LeaseSource>, known: Known) -> Self {
+        let inner = Inner {
+            source,
+            tenants: ArcSwap::default(),
+            unpaid: ArcSwap::default(),
+            accounts: Mutex::default(),
+        };
         let budgets = Self { inner: Arc::new(inner) };
         budgets.adopt(known);
         budgets
+    }
+
+    /// Whether the tenant's subscription lets it work. Nothing of a call was done before this was asked; `owner` says
+    /// whether the caller holds the tenant's token, and so may know more.
+    ///
+    /// # Errors
+    /// 402 `subscription`.
+    pub fn subscribed(&self, tenant: &str, owner: bool) -> Result<(), Error> {
+        let unpaid = self.inner.unpaid.load();
+        let Some(reason) = unpaid.get(tenant) else { return Ok(()) };
+        let message = if owner {
+            format!(
+                "{reason}: `wasmeter portal` is where tenant {tenant} pays what is open, `wasmeter checkout` where it subscribes"
+            )
+        } else {
+            "the function's owner has no paid subscription: nothing runs until there is one".to_owned()
+        };
+        Err(Error::new(ErrorKind::PaymentRequired, message).coded("subscription"))
     }
 
     /// Whether a budget or a cap bounds the tenant or one of its keys.
@@ -113,10 +138,15 @@ impl Budgets {
 
     /// Looks anew at which tenants have budgets, for one that has changed: what it allows now holds at once.
     pub async fn refresh(&self) {
-        if let Ok(known) = self.inner.source.budgeted().await {
+        self.look().await;
+        self.inner.accounts.lock().values().for_each(|account| account.ask_anew());
+    }
+
+    /// Looks anew at which tenants have budgets and which have not paid.
+    pub async fn look(&self) {
+        if let Ok(known) = self.inner.source.known().await {
             self.adopt(known);
         }
-        self.inner.accounts.lock().values().for_each(|account| account.ask_anew());
     }
 
     /// Prolongs leases, and gives back those that nobody uses, until `stop`.
@@ -124,9 +154,7 @@ impl Budgets {
         let all = async {
             loop {
                 tokio::time::sleep(TICK).await;
-                if let Ok(known) = self.inner.source.budgeted().await {
-                    self.adopt(known);
-                }
+                self.look().await;
                 for account in self.accounts() {
                     account.keep(&*self.inner.source, TERM).await;
                 }
@@ -146,18 +174,67 @@ impl Budgets {
         self.inner.accounts.lock().values().cloned().collect()
     }
 
-    fn adopt(&self, known: Vec<Budgeted>) {
+    fn adopt(&self, Known { budgets, unpaid }: Known) {
+        self.inner.unpaid.store(Arc::new(unpaid.into_iter().map(|u| (u.tenant, u.reason)).collect()));
         let mut accounts = self.inner.accounts.lock();
         let mut account = |tenant: &str, key: Option<String>| {
             let new = || Arc::new(Account::new(tenant.to_owned(), key.clone()));
             accounts.entry((tenant.to_owned(), key.clone())).or_insert_with(new).clone()
         };
-        let bounds = known.into_iter().map(|Budgeted { tenant, limited, keys }| {
+        let bounds = budgets.into_iter().map(|Budgeted { tenant, limited, keys }| {
             let all = limited.then(|| account(&tenant, None));
             let keys = keys.into_iter().map(|key| (key.clone(), account(&tenant, Some(key)))).collect();
             (tenant, Bounds { all, keys })
         });
         let bounds = bounds.collect();
         self.inner.tenants.store(Arc::new(bounds));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use wasmeter_usage::{Lease, Unpaid};
+
+    use super::*;
+    use crate::LeaseError;
+
+    struct Says(Mutex<Result<Known, LeaseError>>);
+
+    #[async_trait]
+    impl LeaseSource for Says {
+        async fn known(&self) -> Result<Known, LeaseError> {
+            self.0.lock().clone()
+        }
+
+        async fn lease(&self, _: &str, _: Option<&str>, _: Pico, _: Pico) -> Result<Lease, LeaseError> {
+            Err(LeaseError::Gone)
+        }
+    }
+
+    fn unpaid(tenant: &str) -> Known {
+        let unpaid = Unpaid { tenant: tenant.into(), since_ns: 1, reason: "a payment failed".into() };
+        Known { budgets: Vec::new(), unpaid: vec![unpaid] }
+    }
+
+    #[tokio::test]
+    async fn who_has_not_paid_stays_out_until_it_has() {
+        let says = Arc::new(Says(Mutex::new(Err(LeaseError::Away))));
+        // As the last process knew it; billing is not there yet.
+        let budgets = Budgets::new(says.clone(), unpaid("late"));
+        budgets.refresh().await;
+        let refused = budgets.subscribed("late", true).unwrap_err();
+        assert_eq!((refused.kind.status(), refused.code()), (402, "subscription"));
+        assert!(refused.message.starts_with("a payment failed: `wasmeter portal`"), "{refused}");
+        let told = budgets.subscribed("late", false).unwrap_err();
+        assert!(!told.message.contains("late"), "{told}");
+        assert!(budgets.subscribed("other", true).is_ok() && !budgets.bounds("late"));
+        *says.0.lock() = Ok(unpaid("other"));
+        budgets.look().await;
+        assert!(budgets.subscribed("late", true).is_ok() && budgets.subscribed("other", true).is_err());
+        // Silence of billing is no news.
+        *says.0.lock() = Err(LeaseError::Away);
+        budgets.look().await;
+        assert!(budgets.subscribed("other", true).is_err());
     }
 }

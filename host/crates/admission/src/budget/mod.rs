@@ -7,7 +7,8 @@ mod budgets;
 mod purse;
 
 use async_trait::async_trait;
-use wasmeter_usage::{Budgeted, Lease, Pico};
+use serde::{Deserialize, Serialize};
+use wasmeter_usage::{Budgeted, Lease, Pico, Unpaid};
 
 pub use budgets::{Budgets, Opening};
 pub use purse::Purse;
@@ -23,14 +24,24 @@ pub enum LeaseError {
     Gone,
 }
 
+/// What the ledger says of all tenants.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Which accounts need leases.
+    pub budgets: Vec<Budgeted>,
+    /// Whose subscription ends their work.
+    #[serde(default)]
+    pub unpaid: Vec<Unpaid>,
+}
+
 /// Where leases come from.
 #[async_trait]
 pub trait LeaseSource: Send + Sync + 'static {
-    /// Which accounts need leases.
+    /// Which accounts need leases, and who has not paid.
     ///
     /// # Errors
     /// [`LeaseError::Away`].
-    async fn budgeted(&self) -> Result<Vec<Budgeted>, LeaseError>;
+    async fn known(&self) -> Result<Known, LeaseError>;
 
     /// A lease; the amounts are totals since this process started (see [`wasmeter_usage::LeaseAsk`]).
     ///

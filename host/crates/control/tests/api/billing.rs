@@ -7,7 +7,7 @@ use wasmeter_usage::wire::{
     Adjustment, Bill, BillAdjustments, BillLine, BillMinimum, BillPart, Call, ExportCursor, ReceiptKey,
     Reply, UsageBy, UsageRow,
 };
-use wasmeter_usage::{Meter, Pico};
+use wasmeter_usage::{Meter, Pico, Standing, StandingState};
 
 use crate::host::{Host, request};
 
@@ -222,4 +222,107 @@ async fn refusals() {
         }
     }
     assert_eq!(host.get(&dev, "/api/v1/tenants/dev/usage?by=colour").await.code(), "malformed");
+}
+
+#[tokio::test]
+async fn pages_of_stripe() {
+    let host = Host::new().await;
+    let dev = host.dev();
+    let page = |n: u32| Reply::Page { url: format!("https://pay.example/{n}") };
+    reply(&host, [page(1), page(2), page(3)]);
+    let (portal, checkout) = ("/api/v1/tenants/dev/billing/portal", "/api/v1/tenants/dev/billing/checkout");
+    // Without a body, as `curl -X POST` sends it.
+    let answer = host.call(&dev, Method::POST, portal).await;
+    assert_eq!(answer.json(), serde_json::json!({ "url": "https://pay.example/1" }));
+    let urls = serde_json::json!({ "success_url": "https://shop.example/ok", "cancel_url": "http://127.0.0.1:1/no" });
+    assert_eq!(host.post(&dev, checkout, &urls).await.json()["url"], "https://pay.example/2");
+    assert_eq!(host.call(&host.operator(), Method::POST, checkout).await.status, StatusCode::OK);
+    let done = "http://127.0.0.1:8080/billing/done";
+    {
+        let asked = host.seen.asked.lock().unwrap();
+        assert!(
+            matches!(&asked[0], Call::Portal { tenant, return_url } if tenant == "dev" && return_url == done)
+        );
+        assert!(matches!(&asked[1], Call::Checkout { success_url, cancel_url, .. }
+            if success_url == "https://shop.example/ok" && cancel_url == "http://127.0.0.1:1/no"));
+        assert_eq!(asked.len(), 3);
+    }
+    // Who may only read or call does not arrange payment; other tenants are not there.
+    for scopes in ["read", "invoke", "read invoke"] {
+        let answer = host.call(&host.token("dev", scopes), Method::POST, portal).await;
+        assert_eq!((answer.status, answer.code()), (StatusCode::FORBIDDEN, "forbidden".into()), "{scopes}");
+    }
+    for path in ["/api/v1/tenants/other/billing/portal", "/api/v1/tenants/none/billing/checkout"] {
+        assert_eq!(host.call(&dev, Method::POST, path).await.code(), "not_found");
+    }
+    assert_eq!(
+        host.call(&host.operator(), Method::POST, "/api/v1/tenants/none/billing/portal").await.status,
+        404
+    );
+    assert_eq!(host.call("", Method::POST, portal).await.status, 401);
+    for bad in [
+        serde_json::json!({ "return_url": "javascript:alert(1)" }),
+        serde_json::json!({ "return_url": "http://shop.example/" }),
+        serde_json::json!({ "return_url": 7 }),
+        serde_json::json!({ "colour": "red" }),
+    ] {
+        assert_eq!(host.post(&dev, portal, &bad).await.code(), "malformed", "{bad}");
+    }
+    assert_eq!(host.seen.asked.lock().unwrap().len(), 3, "a refused question reached billing");
+}
+
+#[tokio::test]
+async fn stripe_that_is_off_or_away() {
+    let host = Host::new().await;
+    let dev = host.dev();
+    let refused = |code: &str| Reply::Refused { code: code.into(), message: "secret path /x".into() };
+    for (code, status, retry, says) in [
+        ("stripe_off", 409, false, "--billing twin"),
+        ("stripe_away", 503, true, "ask again"),
+        ("no_customer", 409, false, "wasmeter checkout"),
+    ] {
+        for page in ["portal", "checkout"] {
+            reply(&host, [refused(code)]);
+            let path = format!("/api/v1/tenants/dev/billing/{page}");
+            let answer = host.call(&dev, Method::POST, &path).await;
+            assert_eq!((answer.status.as_u16(), answer.code().as_str()), (status, code));
+            assert_eq!(answer.headers.contains_key("retry-after"), retry, "{code}");
+            assert!(
+                answer.message().contains(says) && !answer.message().contains("secret"),
+                "{}",
+                answer.message()
+            );
+        }
+    }
+    let away = host.call(&dev, Method::POST, "/api/v1/tenants/dev/billing/portal").await;
+    assert_eq!((away.status.as_u16(), away.code().as_str()), (503, "unavailable"));
+}
+
+#[tokio::test]
+async fn how_a_tenant_stands() {
+    let host = Host::new().await;
+    let standing = Standing {
+        tenant: "dev".into(),
+        state: StandingState::Grace,
+        customer: Some("cus_1".into()),
+        subscription: None,
+        since_ns: 1_000_000_000,
+        grace_ends_ns: Some(86_401_000_000_000),
+    };
+    let none = Standing {
+        state: StandingState::None,
+        customer: None,
+        since_ns: 0,
+        grace_ends_ns: None,
+        ..standing.clone()
+    };
+    reply(&host, [Reply::Standing(standing), Reply::Standing(none)]);
+    let read = host.token("dev", "read");
+    let json = host.get(&read, "/api/v1/tenants/dev/billing").await.json();
+    assert_eq!((&json["state"], &json["customer"]), (&"grace".into(), &"cus_1".into()));
+    assert_eq!(json["since"], "1970-01-01T00:00:01Z");
+    assert_eq!(json["grace_ends"], "1970-01-02T00:00:01Z");
+    let json = host.get(&read, "/api/v1/tenants/dev/billing").await.json();
+    assert_eq!(json, serde_json::json!({ "tenant": "dev", "state": "none" }));
+    assert_eq!(host.get(&host.token("dev", "invoke"), "/api/v1/tenants/dev/billing").await.status, 403);
 }

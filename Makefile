@@ -27,7 +27,7 @@ NO_LTO := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 # A rule for a crate that nobody uses yet is no fault.
 DENY := -A unused-wrapper bans licenses sources
 
-.PHONY: help setup build host functions demo test lint fmt clean
+.PHONY: help setup build host functions demo test soak lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -57,6 +57,9 @@ test: ## all tests: units and integration, models, functions and billing against
 	for guests in $(GUESTS); do $(IN_GUESTS) $(NO_LTO) cargo test $(WORKSPACE) --quiet --manifest-path $$guests/Cargo.toml; done
 	$(IN_GUESTS) functions/test.sh
 	DEMO_EXIT=1 deploy/demo.sh
+
+soak: build ## kill everything at random under load and count the money (SOAK=rounds, default 1000)
+	@deploy/soak.sh $(SOAK)
 
 lint: ## formatting, clippy without a warning, and what may depend on what
 	@deploy/setup.sh deny

@@ -75,7 +75,7 @@ url=http://127.0.0.1:$port
 # A session of its own, so that Ctrl-C reaches this script, which then stops the server once and orderly; and a server
 # that does not outlive the script, however that ends.
 mkdir -m 700 "$data"
-setsid setpriv --pdeathsig TERM "$wasmeter" serve --data "$data" --listen "127.0.0.1:$port" \
+setsid setpriv --pdeathsig TERM "$wasmeter" serve --billing twin --data "$data" --listen "127.0.0.1:$port" \
   --admin-listen "127.0.0.1:$admin" >"$log" 2>&1 </dev/null &
 server=$!
 for ((tries = 0; ; tries++)); do
@@ -118,6 +118,14 @@ call() {
     fail "'$title' gave a wrong answer"
 }
 json=(-H 'content-type: application/json' --data)
+
+step "subscribe (at a stand-in for Stripe on this machine, with play money)"
+checkout=$(dev checkout 2>"$work/talk") || { cat "$work/talk" >&2; fail "'wasmeter checkout' failed"; }
+echo "  checkout $checkout"
+"$python" "$root/deploy/demo_check.py" subscribe "$checkout" "$url" "$work/auth" || fail "the checkout did not lead to a subscription"
+portal=$(dev portal 2>"$work/talk") || { cat "$work/talk" >&2; fail "'wasmeter portal' failed"; }
+echo "  portal   $portal"
+
 alike='{"a": "The cat sleeps on the sofa.", "b": "A kitten is napping on the couch."}'
 apart='{"a": "The cat sleeps on the sofa.", "b": "Quarterly revenue rose by nine percent."}'
 
@@ -142,6 +150,9 @@ done
 dev bill || fail "'wasmeter bill' failed"
 cat "$work/verdict"
 [ "$verdict" = 0 ] || fail "the bill is not the sum of the calls"
+
+step "the end of the month, by the stand-in's clock: its invoice"
+"$python" "$root/deploy/demo_check.py" invoice "$data/twin" "$work/bill.json" || fail "the invoice is not the ledger's bill"
 
 if [ "${DEMO_EXIT:-}" = 1 ]; then
   stop

@@ -41,6 +41,9 @@ pub(crate) struct ServeArgs {
     /// With test or live: the secret of Stripe's webhook endpoint; only billing opens it
     #[arg(long, value_name = "FILE")]
     pub(crate) webhook_secret_file: Option<PathBuf>,
+    /// Record no usage at all, to measure what recording costs (deploy/bench/metering.sh); loopback only
+    #[arg(long, hide = true)]
+    pub(crate) bench_without_metering: bool,
 }
 
 /// `--durability`.

@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use wasmeter_device::WorkerOptions;
 use wasmeter_ingress::{Domain, Tls};
-use wasmeter_metering::Durability;
+use wasmeter_metering::{Durability, SpoolOptions};
 use wasmeter_nn::TenantLimits;
 use wasmeter_runtime::GuestOptions;
 use wasmeter_types::{ByteSize, WallTime};
@@ -43,6 +43,8 @@ pub(crate) struct Server {
     pub(crate) insecure: bool,
     /// `process` or `power`.
     pub(crate) durability: DurabilityLevel,
+    /// Usage that waits for billing, in bytes on disk; while there is no room for more, new work is answered 503.
+    pub(crate) spool_max: ByteSize,
     /// How long a shutdown waits for what runs.
     pub(crate) drain_timeout: WallTime,
     /// Connections at one time.
@@ -62,7 +64,22 @@ pub(crate) struct Server {
     pub(crate) tls_key: Option<PathBuf>,
 }
 
+/// The smallest bound of a spool.
+const SPOOL_LEAST: u64 = 1 << 20;
+
 impl Server {
+    /// How usage is kept until billing has it.
+    pub(crate) fn spool(&self) -> SpoolOptions {
+        let default = SpoolOptions::default();
+        SpoolOptions {
+            durability: self.durability.into(),
+            max_bytes: self.spool_max.0,
+            // A full spool is several segments, so that it empties bit by bit.
+            segment_bytes: default.segment_bytes.min(self.spool_max.0 / 8),
+            ..default
+        }
+    }
+
     /// Where guests run.
     pub(crate) fn guests(&self) -> GuestOptions {
         let default = GuestOptions::default();
@@ -278,6 +295,7 @@ impl Default for Server {
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
             insecure: false,
             durability: DurabilityLevel::Process,
+            spool_max: ByteSize(1 << 30),
             drain_timeout: WallTime(Duration::from_secs(30)),
             connections: 4096,
             guest_threads: 0,
@@ -329,6 +347,13 @@ impl Config {
         toml::Value::Table(table).try_into().context("the configuration is not valid")
     }
 
+    /// Whether nobody but this machine's users can reach it.
+    pub(crate) fn is_private(&self) -> bool {
+        let server = &self.server;
+        let loopback = server.listen.ip().is_loopback() && server.admin_listen.ip().is_loopback();
+        loopback && !server.insecure && server.domain.is_none() && server.tls_certificate.is_none()
+    }
+
     /// Everything that can be told before the first port opens.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         let public = self.server.tls_certificate.is_some();
@@ -344,6 +369,10 @@ impl Config {
         ensure!(
             (Duration::from_millis(100)..=Duration::from_secs(300)).contains(&client_timeout.0),
             "server.client-timeout is {client_timeout}: it must be 100ms to 5m"
+        );
+        ensure!(
+            self.server.spool_max.0 >= SPOOL_LEAST,
+            "server.spool-max must be at least 1MiB: it holds the usage of everything in flight"
         );
         self.server.domain()?;
         self.server.tls()?;
@@ -418,6 +447,7 @@ mod tests {
         let absent =
             "[server]\nlisten = \"0.0.0.0:80\"\ntls-certificate = \"absent.pem\"\ntls-key = \"absent.pem\"";
         assert!(error(absent).contains("absent.pem"));
+        assert!(error("[server]\nspool-max = \"64KiB\"").contains("server.spool-max"));
         assert!(error("[admission]\nin-flight = 0").contains("admission.in-flight"));
         assert!(error("[engines]\ndevices = [\"gpu:0\"]").contains("cuda:N"));
         assert!(error("[engines]\ndevices = [\"cpu:0\", \"cpu:0\"]").contains("twice"));

@@ -27,7 +27,7 @@ use wasmeter_catalog::{BlobStore, Catalog, SecretStore};
 use wasmeter_device::WorkerBackend;
 use wasmeter_inference::{DeviceOptions, Service};
 use wasmeter_ingress::{AdminDeps, ControlService, Once, Readiness, ServerOptions, Webhooks};
-use wasmeter_metering::{BillingClient, BillingOptions, Shipper, Spool, SpoolOptions};
+use wasmeter_metering::{BillingClient, BillingOptions, Shipper, Spool};
 use wasmeter_runtime::{
     ArtifactCache, Capabilities, Compiler, Invoker, InvokerOptions, Loader, LogHub, Outbound, PoolOptions,
     host_engine,
@@ -52,19 +52,23 @@ const BILLING_WAIT: Duration = Duration::from_secs(10);
 /// How long a shutdown waits until billing has all usage; the rest ships at the next start.
 const FLUSH_WAIT: Duration = Duration::from_secs(5);
 
+const WITHOUT_METERING: &str = "--bench-without-metering is for a benchmark on this machine: both listeners must be on loopback addresses, without TLS, a domain or --insecure";
+
 /// Runs the host until a signal.
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let env =
         || std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
     money::refuse_money(env())?;
     let with_config = args.config.is_some();
+    let without_metering = args.bench_without_metering;
     let mut config = Config::load(args.config.as_deref(), env())?;
     apply(args, &mut config);
     config.check()?;
+    ensure!(!without_metering || config.is_private(), WITHOUT_METERING);
     telemetry::init_logs();
     let metrics = telemetry::install_metrics()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let code = runtime.block_on(Box::pin(serve(config, with_config, metrics)))?;
+    let code = runtime.block_on(Box::pin(serve(config, with_config, without_metering, metrics)))?;
     // A worker that is still in a host call must not hold the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(code)
@@ -83,6 +87,7 @@ fn apply(args: ServeArgs, config: &mut Config) {
         billing,
         stripe_key_file,
         webhook_secret_file,
+        bench_without_metering: _,
     } = args;
     let server = &mut config.server;
     server.data = data.unwrap_or_else(|| server.data.clone());
@@ -107,6 +112,7 @@ fn apply(args: ServeArgs, config: &mut Config) {
 async fn serve(
     config: Config,
     with_config: bool,
+    without_metering: bool,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -130,9 +136,10 @@ async fn serve(
     let blobs: Arc<dyn BlobStore> = Arc::new(FsBlobStore::open(&data.blobs()).context("blob store")?);
 
     // Usage: spool, billing, the way between them.
-    let spool_options =
-        SpoolOptions { durability: config.server.durability.into(), ..SpoolOptions::default() };
-    let spool = Spool::open(&data.spool(), spool_options)?;
+    if without_metering {
+        tracing::warn!("no usage is recorded: this host is for a benchmark, and nobody is billed");
+    }
+    let spool = Spool::open(&data.spool(), config.server.spool())?;
     let mut options = BillingOptions::new(data.billing_socket(), spool.node());
     options.prices = Some(data.path().join("prices.json"));
     let billing = BillingClient::new(options);
@@ -182,7 +189,11 @@ async fn serve(
         loader.clone(),
         handle.clone(),
         Arc::new(adapters::ModelNames { catalog: catalog.clone(), handle: handle.clone() }),
-        Arc::new(adapters::SpoolRecorder { spool: spool.clone(), billing: billing.clone() }),
+        Arc::new(adapters::SpoolRecorder {
+            spool: spool.clone(),
+            billing: billing.clone(),
+            off: without_metering,
+        }),
         Capabilities { outbound, secrets: secrets.clone(), keyvalue: Arc::new(keyvalue.clone()) },
         logs.clone(),
         InvokerOptions {
@@ -239,6 +250,7 @@ async fn serve(
     let stop = CancellationToken::new();
     tokio::spawn(loader.clone().let_go(stop.clone()));
     tokio::spawn(budgets.clone().keep(stop.clone()));
+    tokio::spawn(telemetry::keep(metrics.clone(), stop.clone()));
     let admin = AdminDeps {
         metrics: Arc::new(move || {
             metrics.run_upkeep();

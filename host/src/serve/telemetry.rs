@@ -1,7 +1,12 @@
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+/// Between two foldings of samples: 8 bytes each wait meanwhile.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Logs on standard error; `WASMETER_LOG` filters, `WASMETER_LOG_FORMAT=json` is for machines.
 pub(crate) fn init_logs() {
@@ -18,6 +23,13 @@ pub(crate) fn init_logs() {
     } else {
         logs.try_init()
     };
+}
+
+/// Samples of histograms gather until somebody looks at `/metrics`, perhaps never: they are folded in between.
+pub(crate) async fn keep(metrics: PrometheusHandle, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(UPKEEP)).await.is_some() {
+        metrics.run_upkeep();
+    }
 }
 
 /// The recorder behind `/metrics`. Before anything makes its handles.

@@ -513,6 +513,33 @@ pub struct ReceiptKey {
 pub fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     let mut frame = vec![0; 4];
     serde_json::to_writer(&mut frame, message)?;
+    sealed(frame)
+}
+
+/// The frame of a [`Call::Append`] whose records are JSON already, one after another with commas between them: what was
+/// written once need not be read and written again on its way. `pressing` says that much more waits behind it.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_append(
+    node: &str,
+    epoch: u64,
+    first_seq: u64,
+    pressing: bool,
+    records: &[u8],
+) -> io::Result<Vec<u8>> {
+    let mut frame = Vec::with_capacity(records.len() + node.len() + 128);
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(br#"{"op":"append","node":"#);
+    serde_json::to_writer(&mut frame, node)?;
+    write!(frame, r#","epoch":{epoch},"first_seq":{first_seq},"pressing":{pressing},"records":["#)?;
+    frame.extend_from_slice(records);
+    frame.extend_from_slice(b"]}");
+    sealed(frame)
+}
+
+/// Writes the length into the four bytes before the body.
+fn sealed(mut frame: Vec<u8>) -> io::Result<Vec<u8>> {
     let body = frame.len() - 4;
     if body > MAX_FRAME {
         return Err(io::Error::new(
@@ -597,6 +624,16 @@ mod tests {
         // From a billing that knows no subscriptions.
         let old: Reply = serde_json::from_str(r#"{"re":"budgets","budgets":[]}"#).unwrap();
         assert!(matches!(old, Reply::Budgets { unpaid, .. } if unpaid.is_empty()));
+    }
+
+    #[test]
+    fn an_append_of_texts_is_the_same_call() {
+        let frame = encode_append("n \"1\"", 3, 5, true, b"").unwrap();
+        let mut reader = frame.as_slice();
+        let Some(Call::Append { node, epoch, first_seq, records }) = read(&mut reader).unwrap() else {
+            panic!("not an append")
+        };
+        assert_eq!((node.as_str(), epoch, first_seq, records.len()), ("n \"1\"", 3, 5, 0));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -74,8 +75,9 @@ impl Gate {
             )
         })?;
         let mut held = self.inner.held.lock();
-        let by_tenant = held.tenants.get(tenant).copied().unwrap_or(0);
-        if by_tenant >= self.inner.tenant_limit {
+        let Held { tenants, functions } = &mut *held;
+        let by_tenant = tenants.get_mut(tenant);
+        if by_tenant.as_ref().map_or(0, |n| **n) >= self.inner.tenant_limit {
             let limit = self.inner.tenant_limit;
             return Err(Error::new(
                 ErrorKind::Quota,
@@ -84,18 +86,26 @@ impl Gate {
                 ),
             ));
         }
-        let key = (tenant.clone(), function.clone());
-        let by_function = held.functions.get(&key).copied().unwrap_or(0);
-        if by_function >= concurrency {
+        let by_function = match functions.entry((tenant.clone(), function.clone())) {
+            Entry::Occupied(n) => Some(n.into_mut()),
+            Entry::Vacant(none) if concurrency > 0 => Some(none.insert(0)),
+            Entry::Vacant(_) => None,
+        };
+        let Some(by_function) = by_function.filter(|n| **n < concurrency) else {
             return Err(Error::new(
                 ErrorKind::Quota,
                 format!(
                     "function {function} has {concurrency} invocations in flight, its limits.concurrency: retry later"
                 ),
             ));
+        };
+        *by_function += 1;
+        match by_tenant {
+            Some(n) => *n += 1,
+            None => {
+                tenants.insert(tenant.clone(), 1);
+            }
         }
-        held.tenants.insert(tenant.clone(), by_tenant + 1);
-        held.functions.insert(key, by_function + 1);
         let (tenant, function) = (tenant.clone(), function.clone());
         Ok(Permit { gate: self.inner.clone(), tenant, function, _host: host })
     }
@@ -115,17 +125,16 @@ impl Gate {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut held = self.gate.held.lock();
-        if let Some(n) = held.tenants.get_mut(&self.tenant) {
-            *n -= 1;
-            if *n == 0 {
-                held.tenants.remove(&self.tenant);
+        if let Entry::Occupied(mut n) = held.tenants.entry(self.tenant.clone()) {
+            *n.get_mut() -= 1;
+            if *n.get() == 0 {
+                n.remove();
             }
         }
-        let key = (self.tenant.clone(), self.function.clone());
-        if let Some(n) = held.functions.get_mut(&key) {
-            *n -= 1;
-            if *n == 0 {
-                held.functions.remove(&key);
+        if let Entry::Occupied(mut n) = held.functions.entry((self.tenant.clone(), self.function.clone())) {
+            *n.get_mut() -= 1;
+            if *n.get() == 0 {
+                n.remove();
             }
         }
     }

@@ -1,7 +1,7 @@
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
@@ -12,6 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use metrics::Counter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -265,18 +266,23 @@ impl Front {
             }
         };
         let class = match response.status().as_u16() / 100 {
-            1 | 2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            _ => "5xx",
+            1 | 2 => 0,
+            3 => 1,
+            4 => 2,
+            _ => 3,
         };
-        metrics::counter!("wasmeter_http_responses_total", "class" => class).increment(1);
+        RESPONSES[class].increment(1);
         response
     }
 }
 
 /// Where the pages of Stripe lead back to, unless the tenant has a page of its own.
 const DONE: &str = "Done. This page can be closed; `wasmeter bill` shows how the subscription stands.\n";
+/// Looked up once, at the first answer: that costs more than to count.
+static RESPONSES: LazyLock<[Counter; 4]> = LazyLock::new(|| {
+    ["2xx", "3xx", "4xx", "5xx"]
+        .map(|class| metrics::counter!("wasmeter_http_responses_total", "class" => class))
+});
 
 fn nothing() -> Error {
     Error::new(

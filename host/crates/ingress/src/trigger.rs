@@ -69,8 +69,8 @@ pub(crate) fn admit(
     check_length(headers, limits.request_body.0)?;
     if !deps.invoker.accepting() {
         let message =
-            "the host cannot record more usage until billing has taken what is waiting: retry later";
-        return Err(Error::new(ErrorKind::Overloaded, message));
+            "the host cannot record more usage now: billing or the disk is not keeping up; retry later";
+        return Err(Error::new(ErrorKind::Metering, message));
     }
     let permit = deps.gate.admit(&target.tenant, &target.function, limits.concurrency)?;
     Ok(Admitted { revision, caller, permit, depth })

@@ -119,7 +119,16 @@ impl BillingClient {
     /// # Errors
     /// `Unavailable`, `Refused`, `Protocol`.
     pub async fn call(&self, call: Call) -> Result<Reply, BillingError> {
-        self.within(self.inner.options.timeout, self.exchange(&call)).await
+        let frame = wire::encode(&call)?;
+        self.call_encoded(frame).await
+    }
+
+    /// The same for a call that is a frame already.
+    ///
+    /// # Errors
+    /// As [`BillingClient::call`].
+    pub(crate) async fn call_encoded(&self, frame: Vec<u8>) -> Result<Reply, BillingError> {
+        self.within(self.inner.options.timeout, self.exchange(&frame)).await
     }
 
     /// Waits until billing has answered a `Hello`, which also brings the current prices.
@@ -156,12 +165,11 @@ impl BillingClient {
         self.inner.permits.acquire().await.map_err(|e| BillingError::Unavailable(e.to_string()))
     }
 
-    async fn exchange(&self, call: &Call) -> Result<Reply, BillingError> {
-        let frame = wire::encode(call)?;
+    async fn exchange(&self, frame: &[u8]) -> Result<Reply, BillingError> {
         let _permit = self.permit().await?;
         let pooled = self.inner.idle.lock().pop();
         if let Some(mut stream) = pooled {
-            match round_trip(&mut stream, &frame).await {
+            match round_trip(&mut stream, frame).await {
                 Err(BillingError::Unavailable(_)) => {
                     // Billing was restarted: the others of the pool are as dead as this one.
                     self.inner.idle.lock().clear();
@@ -170,7 +178,7 @@ impl BillingClient {
             }
         }
         let mut stream = self.connect().await?;
-        let answer = round_trip(&mut stream, &frame).await;
+        let answer = round_trip(&mut stream, frame).await;
         self.settle(stream, answer)
     }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use crate::atomic::sync_dir;
 use crate::shared::Shared;
 
 /// How far the medium has got.
@@ -68,8 +67,9 @@ fn flush(shared: &Shared) -> bool {
     drop(state);
 
     let begun = Instant::now();
-    let synced = files.iter().try_for_each(|f| f.sync_data());
-    let synced = synced.and_then(|()| if dir_dirty { sync_dir(&shared.dir) } else { Ok(()) });
+    let disk = &*shared.options.disk;
+    let synced = files.iter().try_for_each(|f| disk.sync_file(f));
+    let synced = synced.and_then(|()| if dir_dirty { disk.sync_dir(&shared.dir) } else { Ok(()) });
     metrics::histogram!("wasmeter_spool_flush_seconds").record(begun.elapsed());
     match synced {
         Ok(()) => {

@@ -1,5 +1,7 @@
 //! One record on disk: `{length u32, crc32 u32, JSON}`, little-endian; the CRC covers the length and the JSON.
 
+use std::cell::RefCell;
+
 use wasmeter_usage::UsageRecord;
 
 use crate::SpoolError;
@@ -9,6 +11,9 @@ pub(crate) const PREFIX: usize = 8;
 
 /// No record is larger than this: far above any real one, and far below what a batch may hold.
 pub(crate) const MAX_RECORD: usize = 1 << 20;
+
+/// Room for a frame that a thread keeps: far above nearly every record.
+const KEPT: usize = 16 << 10;
 
 /// What is at one place of a segment.
 pub(crate) enum At<'a> {
@@ -20,10 +25,26 @@ pub(crate) enum At<'a> {
     Bad,
 }
 
-pub(crate) fn encode(record: &UsageRecord) -> Result<Vec<u8>, SpoolError> {
-    let mut frame = Vec::with_capacity(512);
+/// Makes the frame of a record and hands it on; its room is the thread's, and is used again.
+pub(crate) fn encoded<T>(
+    record: &UsageRecord,
+    then: impl FnOnce(&[u8]) -> Result<T, SpoolError>,
+) -> Result<T, SpoolError> {
+    thread_local! {
+        static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    let mut frame = ROOM.take();
+    let done = encode(record, &mut frame).and_then(|()| then(&frame));
+    if frame.capacity() <= KEPT {
+        ROOM.set(frame);
+    }
+    done
+}
+
+fn encode(record: &UsageRecord, frame: &mut Vec<u8>) -> Result<(), SpoolError> {
+    frame.clear();
     frame.extend_from_slice(&[0; PREFIX]);
-    serde_json::to_writer(&mut frame, record)?;
+    serde_json::to_writer(&mut *frame, record)?;
     let bytes = frame.len() - PREFIX;
     let too_large = SpoolError::TooLarge { bytes, max: MAX_RECORD };
     let length = match u32::try_from(bytes) {
@@ -33,7 +54,7 @@ pub(crate) fn encode(record: &UsageRecord) -> Result<Vec<u8>, SpoolError> {
     let crc = checksum(length, &frame[PREFIX..]);
     frame[..4].copy_from_slice(&length);
     frame[4..PREFIX].copy_from_slice(&crc.to_le_bytes());
-    Ok(frame)
+    Ok(())
 }
 
 pub(crate) fn at(bytes: &[u8], offset: usize) -> At<'_> {

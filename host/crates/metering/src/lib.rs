@@ -5,14 +5,17 @@
 //! drops what it has already by node, epoch and sequence, so that each record is booked exactly once.
 //!
 //! On disk: `node` (name of this spool), `epoch` (the last one used), `lock`, and segments
-//! `<epoch>-<first sequence>.seg`: a header of 128 bytes, then frames `{length u32, crc32 u32, JSON}`.
+//! `<epoch>-<first sequence>.seg`: a header of 128 bytes, then frames `{length u32, crc32 u32, JSON}`. The segment that is
+//! being written is reserved as a whole and ends in zeros.
 
 mod atomic;
 mod client;
+mod disk;
 mod error;
 mod flush;
 mod frame;
 mod identity;
+mod mapping;
 mod options;
 mod prices;
 mod read;
@@ -23,6 +26,7 @@ mod ship;
 mod spool;
 
 pub use client::{BillingClient, BillingError, BillingOptions};
+pub use disk::{Disk, RealDisk};
 pub use error::SpoolError;
 pub use options::{Durability, SpoolOptions};
 pub use ship::{Shipper, ShipperHandle, Unshipped};

@@ -1,4 +1,7 @@
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::{Disk, RealDisk};
 
 /// What a record must survive before its answer is released.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub struct SpoolOptions {
     pub segment_bytes: u64,
     /// The spool takes no record beyond this.
     pub max_bytes: u64,
+    /// What it is kept on.
+    pub disk: Arc<dyn Disk>,
 }
 
 impl Default for SpoolOptions {
@@ -33,6 +38,7 @@ impl Default for SpoolOptions {
             flush_within: Duration::from_millis(5),
             segment_bytes: 8 << 20,
             max_bytes: 1 << 30,
+            disk: Arc::new(RealDisk),
         }
     }
 }

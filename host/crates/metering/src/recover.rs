@@ -1,6 +1,6 @@
 //! What earlier epochs left behind.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use crate::SpoolError;
@@ -82,12 +82,17 @@ fn read_segment(path: &Path, bytes: &[u8], epoch: u64, first_seq: u64) -> Option
         }
     };
     let content = scan(bytes);
+    let mut size = bytes.len();
     if content.damaged {
         tracing::error!(
             file = %path.display(), offset = content.end, records = content.records,
             "a spool segment is damaged: what is before the offset is booked, the file is kept as .damaged"
         );
-    } else if content.end < bytes.len() {
+    } else if bytes[content.end..].iter().all(|b| *b == 0) {
+        // What was reserved and not used. If it cannot be given back now, it goes with the segment.
+        let _ = OpenOptions::new().write(true).open(path).and_then(|f| f.set_len(content.end as u64));
+        size = content.end;
+    } else {
         // The write that a crash cut off: its answer never left, so nobody may be charged for it.
         tracing::info!(file = %path.display(), offset = content.end, "torn tail of a spool segment ignored");
     }
@@ -95,7 +100,7 @@ fn read_segment(path: &Path, bytes: &[u8], epoch: u64, first_seq: u64) -> Option
         path: path.to_owned(),
         last_seq: first_seq - 1 + content.records,
         end: content.end as u64,
-        bytes: bytes.len() as u64,
+        bytes: size as u64,
         damaged: content.damaged,
         header,
     })
@@ -110,7 +115,12 @@ fn scan(bytes: &[u8]) -> Content {
                 end = next;
             }
             At::End => return Content { records, end, damaged: false },
-            At::Bad => return Content { records, end, damaged: any_after(bytes, end + 1) },
+            // Zeros at the end are no frames, and there may be megabytes of them.
+            At::Bad => {
+                let last = bytes.iter().rposition(|b| *b != 0).map_or(end, |last| last + 1);
+                let damaged = any_after(&bytes[..last.max(end)], end + 1);
+                return Content { records, end, damaged };
+            }
         }
     }
 }

@@ -1,11 +1,13 @@
 //! A segment file: its name and its header.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::SpoolError;
+use crate::disk::write_whole;
 use crate::identity::is_node;
+use crate::mapping::Mapping;
+use crate::{Disk, SpoolError};
 
 /// Bytes of the header.
 pub(crate) const HEADER: usize = 128;
@@ -78,17 +80,29 @@ pub(crate) fn parse_name(path: &Path) -> Option<(u64, u64)> {
     Some((number(epoch)?, number(first)?))
 }
 
-/// Creates the file with its header. A failure leaves no file behind.
-pub(crate) fn create(path: &Path, header: &Header) -> Result<File, SpoolError> {
+/// Creates the file with its header, and reserves what it shall hold where that can be relied on. A failure leaves no file
+/// behind.
+pub(crate) fn create(
+    disk: &dyn Disk,
+    path: &Path,
+    header: &Header,
+    bytes: u64,
+) -> Result<(File, Option<Mapping>), SpoolError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true).mode(0o600);
     let file = options.open(path).map_err(SpoolError::io("create", path))?;
-    if let Err(e) = file.write_all_at(&header.encode(), 0) {
-        // The name must be free for the next try; if even that fails, recovery removes the empty file.
-        let _ = std::fs::remove_file(path);
-        return Err(SpoolError::io("write", path)(e));
+    let made = write_whole(disk, &file, &header.encode(), 0).and_then(|()| {
+        let reserved = disk.reserve(&file, bytes)?;
+        reserved.then(|| Mapping::new(&file, bytes)).transpose()
+    });
+    match made {
+        Ok(mapping) => Ok((file, mapping)),
+        Err(e) => {
+            // The name must be free for the next try; if even that fails, recovery removes the file without records.
+            let _ = std::fs::remove_file(path);
+            Err(SpoolError::io("write", path)(e))
+        }
     }
-    Ok(file)
 }
 
 #[cfg(test)]

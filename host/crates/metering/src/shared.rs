@@ -3,16 +3,17 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, watch};
 
+use crate::disk::write_whole;
 use crate::flush::Flushed;
+use crate::mapping::Mapping;
 use crate::recover::{Leftover, keep_damaged};
 use crate::segment::{HEADER, Header};
 use crate::{SpoolError, SpoolOptions, segment};
@@ -31,6 +32,10 @@ pub(crate) struct Shared {
     pub(crate) flushed: watch::Sender<Flushed>,
     /// Wakes the shipper.
     pub(crate) appended: Notify,
+    /// Tells a shipper that rests that somebody waits.
+    pub(crate) hurried: Notify,
+    /// How many do.
+    pub(crate) hurries: AtomicUsize,
     /// Bytes of all segments on disk, those of earlier epochs included.
     pub(crate) bytes: AtomicU64,
     pub(crate) last_seq: AtomicU64,
@@ -46,6 +51,8 @@ pub(crate) struct Shared {
 
 pub(crate) struct State {
     pub(crate) active: Arc<File>,
+    /// Of the active segment, where its blocks are reserved; without it, each record is a write.
+    pub(crate) mapping: Option<Mapping>,
     /// Segments of this epoch, ascending; the last one is being written.
     pub(crate) pieces: VecDeque<Piece>,
     pub(crate) next_seq: u64,
@@ -73,6 +80,14 @@ pub(crate) struct Piece {
 }
 
 impl State {
+    /// Gives back what of the active segment is reserved and not used: it ends where its records do.
+    fn trim(&mut self) {
+        let (Some(_), Some(piece)) = (self.mapping.take(), self.pieces.back()) else { return };
+        if let Err(error) = self.active.set_len(piece.end) {
+            tracing::debug!(%error, "the end of a spool segment stays reserved");
+        }
+    }
+
     pub(crate) fn last_seq(&self) -> u64 {
         self.next_seq - 1
     }
@@ -97,7 +112,9 @@ impl Shared {
         if piece.end + size > self.options.segment_bytes && piece.last_seq >= piece.first_seq {
             piece = self.rotate(state)?;
         }
-        if let Err(source) = write_whole(&state.active, frame, piece.end) {
+        // A record that is larger than a segment goes beyond the mapping.
+        let copied = state.mapping.as_mut().is_some_and(|m| m.write(frame, piece.end));
+        if !copied && let Err(source) = write_whole(&*self.options.disk, &state.active, frame, piece.end) {
             state.torn = true;
             // If this fails too, the next append tries again before it writes.
             let _ = self.cut(state, piece);
@@ -119,6 +136,8 @@ impl Shared {
 
     /// Takes back what a failed write left after the last whole record.
     fn cut(&self, state: &mut State, piece: Piece) -> Result<(), SpoolError> {
+        // Nothing may be mapped that is not there; the rest of this segment is written.
+        state.mapping = None;
         state.active.set_len(piece.end).map_err(SpoolError::io("truncate", &self.path(piece)))?;
         state.torn = false;
         Ok(())
@@ -127,7 +146,11 @@ impl Shared {
     fn rotate(&self, state: &mut State) -> Result<Piece, SpoolError> {
         let first_seq = state.next_seq;
         let header = Header { node: self.node.clone(), epoch: self.epoch, first_seq };
-        let file = segment::create(&segment::path(&self.dir, self.epoch, first_seq), &header)?;
+        let path = segment::path(&self.dir, self.epoch, first_seq);
+        let (file, mapping) =
+            segment::create(&*self.options.disk, &path, &header, self.options.segment_bytes)?;
+        state.trim();
+        state.mapping = mapping;
         let full = std::mem::replace(&mut state.active, Arc::new(file));
         state.unsynced.push(full);
         state.dir_dirty = true;
@@ -168,6 +191,17 @@ impl Shared {
             state.wanted = seq;
             self.wake.notify_one();
         }
+    }
+
+    /// The shipper does not rest until what is returned is dropped.
+    pub(crate) fn hurry(&self) -> Hurry<'_> {
+        self.hurries.fetch_add(1, Ordering::SeqCst);
+        self.hurried.notify_one();
+        Hurry(self)
+    }
+
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.hurries.load(Ordering::SeqCst) > 0
     }
 
     /// The segment of this epoch that holds the first record after `acked`.
@@ -246,17 +280,17 @@ impl Shared {
     }
 }
 
-/// One write of the whole frame; a short one is a failure, so that no other writer can get in between.
-fn write_whole(file: &File, frame: &[u8], at: u64) -> io::Result<()> {
-    loop {
-        match file.write_at(frame, at) {
-            Ok(n) if n == frame.len() => return Ok(()),
-            Ok(n) => {
-                let message = format!("only {n} of {} bytes were taken: the disk is full", frame.len());
-                return Err(io::Error::new(io::ErrorKind::StorageFull, message));
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.state.get_mut().trim();
+    }
+}
+
+/// Somebody waits for the shipper.
+pub(crate) struct Hurry<'a>(&'a Shared);
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.hurries.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use wasmeter_types::unix_ns;
-use wasmeter_usage::wire::{Call, Reply};
+use wasmeter_usage::wire::{self, Call, MAX_BATCH, Reply};
 
 use crate::read::{Batch, Cursor};
 use crate::recover::Leftover;
@@ -18,6 +18,14 @@ use crate::{BillingClient, BillingError, Spool, segment};
 const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 /// Billing may be away this long (a start, a restart) before a person should look.
 const AWAY: Duration = Duration::from_secs(10);
+/// Between two batches that are not full: each costs billing a flush of its disk, and both sides a wake-up of theirs, which
+/// a record in each would pay for alone.
+const PACE: Duration = Duration::from_millis(50);
+/// Records of a batch that does not press: what does, such as a lease, waits in billing for one of them at most.
+const PATIENT: u64 = 512;
+/// Records behind a batch from which on batches are as large as a frame holds, and say that they press; or an eighth of the
+/// spool, if that is less.
+const PRESSING: u64 = 1 << 16;
 /// Between two attempts where spool and ledger contradict each other.
 const STUCK: Duration = Duration::from_secs(10);
 
@@ -30,6 +38,8 @@ pub struct Shipper {
     retry: Duration,
     away_since: Option<Instant>,
     warned: bool,
+    /// Billing could not read a batch: the next ones are looked at before they go.
+    careful: bool,
 }
 
 /// How far a [`Shipper`] has got. Cheap to clone; it keeps the spool open.
@@ -88,6 +98,7 @@ impl ShipperHandle {
     /// [`Unshipped`] after `time`, or when the shipper has ended.
     pub async fn flush(&self, time: Duration) -> Result<(), Unshipped> {
         let target = self.spool.last_seq();
+        let _hurry = self.spool.shared().hurry();
         let mut progress = self.progress.clone();
         match timeout(time, progress.wait_for(|p| p.backlog_done && p.acked >= target)).await {
             Ok(Ok(_)) => Ok(()),
@@ -108,6 +119,7 @@ impl Shipper {
             retry: RETRY.0,
             away_since: None,
             warned: false,
+            careful: false,
         }
     }
 
@@ -167,21 +179,39 @@ impl Shipper {
             if part.first_seq > acked + 1 {
                 return Err(Stuck::Missing { acked, first: part.first_seq });
             }
-            let Batch { first_seq, records } = self.read(part, acked + 1).await?;
-            let (Some(oldest), sent) = (records.first().map(|r| r.end_ns), records.len() as u64) else {
+            let sent_at = Instant::now();
+            let batch = self.read(part, acked + 1).await?;
+            if batch.count == 0 {
                 continue;
+            }
+            let first_seq = batch.first_seq;
+            let last = first_seq + batch.count - 1;
+            let pressing = self.pressing(batch.count);
+            let frame = wire::encode_append(&lane.node, lane.epoch, first_seq, pressing, &batch.records);
+            let answer = match frame {
+                Ok(frame) => self.client.call_encoded(frame).await,
+                Err(error) => Err(error.into()),
             };
-            let last = first_seq + sent - 1;
-            let call = Call::Append { node: lane.node.clone(), epoch: lane.epoch, first_seq, records };
-            match self.client.call(call).await {
+            match answer {
                 Ok(Reply::Acked { acked_seq }) if acked_seq > last => {
                     return Err(Stuck::Beyond { acked: acked_seq, sent: last });
                 }
                 Ok(Reply::Acked { acked_seq }) if acked_seq >= first_seq => {
                     acked = acked_seq;
                     self.answered();
-                    metrics::histogram!("wasmeter_spool_ship_seconds")
-                        .record(Duration::from_nanos(unix_ns().saturating_sub(oldest)));
+                    self.careful = false;
+                    if let Some(oldest) = batch.oldest_ns() {
+                        metrics::histogram!("wasmeter_spool_ship_seconds")
+                            .record(Duration::from_nanos(unix_ns().saturating_sub(oldest)));
+                    }
+                    if lane.leftovers.is_none() {
+                        self.rest(acked, sent_at).await;
+                    }
+                }
+                Err(BillingError::Refused { code, .. }) if code == "malformed" && !self.careful => {
+                    self.careful = true;
+                    acked = self.high_water(lane).await;
+                    self.cursor = None;
                 }
                 // Nothing was booked. Where billing stands decides what is sent next.
                 answer => {
@@ -190,6 +220,26 @@ impl Shipper {
                 }
             }
         }
+    }
+
+    /// Lets records gather for the next batch, unless there are enough for one or somebody waits for them.
+    async fn rest(&self, acked: u64, since: Instant) {
+        let shared = self.spool.shared();
+        if self.spool.last_seq().saturating_sub(acked) < PATIENT {
+            let hurried = async {
+                while !shared.is_hurried() {
+                    shared.hurried.notified().await;
+                }
+            };
+            let _ = tokio::time::timeout_at(since + PACE, hurried).await;
+        }
+    }
+
+    /// Whether more waits behind a batch than should.
+    fn pressing(&self, sent: u64) -> bool {
+        let shared = self.spool.shared();
+        let full = self.spool.bytes() > shared.options.max_bytes / 8;
+        full || shared.unshipped().saturating_sub(sent) > PRESSING
     }
 
     /// What this process has not sent cannot have been booked; an earlier epoch's end may be lost to a power cut.
@@ -217,12 +267,14 @@ impl Shipper {
         let cursor = self.cursor.take().filter(|c| c.is_at(&part.path, from));
         let path = part.path.clone();
         let near = cursor.as_ref().is_some_and(|c| c.is_near(part.end));
+        let careful = self.careful;
+        let limit = if self.pressing(0) { MAX_BATCH as u64 } else { PATIENT };
         let read = move || {
             let mut cursor = match cursor {
                 Some(cursor) => cursor,
                 None => Cursor::open(&part.path, part.first_seq)?,
             };
-            cursor.batch(from, part.end).map(|batch| (cursor, batch))
+            cursor.batch(from, part.end, limit, careful).map(|batch| (cursor, batch))
         };
         // What was just written is in the page cache: reading it costs less than a hand-over to another thread.
         let done =

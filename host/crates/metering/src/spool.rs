@@ -3,7 +3,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -14,7 +14,7 @@ use crate::flush::{Flushed, Flusher};
 use crate::recover::recover;
 use crate::segment::{HEADER, Header};
 use crate::shared::{Piece, Shared, State};
-use crate::{Durability, SpoolError, SpoolOptions, atomic, frame, identity, segment};
+use crate::{Durability, SpoolError, SpoolOptions, frame, identity, segment};
 
 /// Usage records on disk, from the end of their invocation until billing has booked them. Cheap to clone; the last
 /// clone flushes what is unflushed when it is dropped.
@@ -40,12 +40,14 @@ impl Spool {
         let seen = backlog.iter().map(|l| l.header.epoch).max().unwrap_or(0);
         let epoch = identity::next_epoch(dir, seen)?;
         let first = segment::path(dir, epoch, 1);
-        let file = segment::create(&first, &Header { node: node.clone(), epoch, first_seq: 1 })?;
-        file.sync_all().map_err(SpoolError::io("flush", &first))?;
-        atomic::sync_dir(dir).map_err(SpoolError::io("flush", dir))?;
+        let header = Header { node: node.clone(), epoch, first_seq: 1 };
+        let (file, mapping) = segment::create(&*options.disk, &first, &header, options.segment_bytes)?;
+        options.disk.sync_file(&file).map_err(SpoolError::io("flush", &first))?;
+        options.disk.sync_dir(dir).map_err(SpoolError::io("flush", dir))?;
         let bytes = backlog.iter().map(|l| l.bytes).sum::<u64>() + HEADER as u64;
         let state = State {
             active: Arc::new(file),
+            mapping,
             pieces: VecDeque::from([Piece { first_seq: 1, last_seq: 0, end: HEADER as u64 }]),
             next_seq: 1,
             torn: false,
@@ -65,6 +67,8 @@ impl Spool {
             wake: Condvar::new(),
             flushed: watch::Sender::new(Flushed::default()),
             appended: Notify::new(),
+            hurried: Notify::new(),
+            hurries: AtomicUsize::new(0),
             bytes: AtomicU64::new(bytes),
             last_seq: AtomicU64::new(0),
             acked: AtomicU64::new(0),
@@ -130,21 +134,22 @@ impl Spool {
 
     /// Writes the record; it survives the death of this process from now on. Returns its sequence.
     ///
-    /// One `write` into the page cache under a short lock: microseconds, so it may be called on an async worker.
+    /// A copy, or one `write`, into the page cache under a short lock, so it may be called on an async worker.
     ///
     /// # Errors
     /// `Full`, `TooLarge`, `Io`, `Failed`. Nothing of the record is kept then.
     pub fn append(&self, record: &UsageRecord) -> Result<u64, SpoolError> {
-        let frame = frame::encode(record)?;
         let shared = &*self.shared;
-        let mut state = shared.state.lock();
-        let written = shared.write(&mut state, &frame);
-        match &written {
-            Ok(seq) => shared.last_seq.store(*seq, Ordering::Release),
-            Err(SpoolError::Io { .. }) => shared.hold(),
-            Err(_) => {}
-        }
-        drop(state);
+        let written = frame::encoded(record, |frame| {
+            let mut state = shared.state.lock();
+            let written = shared.write(&mut state, frame);
+            match &written {
+                Ok(seq) => shared.last_seq.store(*seq, Ordering::Release),
+                Err(SpoolError::Io { .. }) => shared.hold(),
+                Err(_) => {}
+            }
+            written
+        });
         if written.is_ok() {
             shared.appended.notify_one();
         }

@@ -41,6 +41,8 @@ pub enum ErrorKind {
     Overloaded,
     /// An engine or billing is missing.
     Unavailable,
+    /// The usage of new work could not be kept: billing has been away for long, or the disk takes nothing.
+    Metering,
     /// The wall-clock limit ended it.
     Deadline,
     /// The method is not allowed here.
@@ -77,7 +79,7 @@ impl ErrorKind {
             Self::HeadersTooLarge => 431,
             Self::Internal => 500,
             Self::GuestFailed | Self::DeviceLost => 502,
-            Self::Overloaded | Self::Unavailable => 503,
+            Self::Overloaded | Self::Unavailable | Self::Metering => 503,
             Self::Deadline => 504,
             Self::TooDeep => 508,
         }
@@ -104,6 +106,7 @@ impl ErrorKind {
             Self::DeviceLost => "device_lost",
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",
+            Self::Metering => "metering",
             Self::Deadline => "deadline",
             Self::TooDeep => "too_deep",
         }
@@ -127,7 +130,7 @@ impl ErrorKind {
     /// Whether the same request may succeed later.
     #[must_use]
     pub fn is_retryable(self) -> bool {
-        matches!(self, Self::Quota | Self::DeviceLost | Self::Overloaded | Self::Unavailable)
+        matches!(self, Self::Quota | Self::DeviceLost | Self::Overloaded | Self::Unavailable | Self::Metering)
     }
 }
 

@@ -1,15 +1,50 @@
-use wasmeter_usage::UsageRecord;
+use std::sync::LazyLock;
+
+use metrics::{Counter, Histogram, counter, histogram};
+use wasmeter_usage::{Outcome, UsageRecord};
 
 use super::figures::Timing;
 use super::guest_body::Seen;
 
+/// Handles of what every invocation counts; to look them up each time costs more than to count. They are made at the first
+/// invocation, long after the recorder was installed.
+struct Counts {
+    outcomes: [(Outcome, Counter); 9],
+    fuel: Counter,
+    host_calls: Counter,
+    seconds: Histogram,
+}
+
+static COUNTS: LazyLock<Counts> = LazyLock::new(|| Counts {
+    outcomes: OUTCOMES.map(|o| (o, counter!("wasmeter_invocations_total", "outcome" => o.as_str()))),
+    fuel: counter!("wasmeter_fuel_total"),
+    host_calls: counter!("wasmeter_host_calls_total"),
+    seconds: histogram!("wasmeter_invocation_seconds"),
+});
+
+/// All of them.
+const OUTCOMES: [Outcome; 9] = [
+    Outcome::Ok,
+    Outcome::Trap,
+    Outcome::OutOfFuel,
+    Outcome::Budget,
+    Outcome::Deadline,
+    Outcome::Disconnect,
+    Outcome::Refused,
+    Outcome::Platform,
+    Outcome::DeviceLost,
+];
+
 /// One line of the access log, and the counts of it that have no tenant.
 pub(super) fn access_line(record: &UsageRecord, seen: &Seen, timing: Timing) {
-    metrics::counter!("wasmeter_invocations_total", "outcome" => record.outcome.as_str()).increment(1);
-    metrics::counter!("wasmeter_fuel_total").increment(record.fuel);
-    metrics::counter!("wasmeter_host_calls_total").increment(timing.host_calls);
+    let counts = &*COUNTS;
+    if let Some((_, count)) = counts.outcomes.iter().find(|(outcome, _)| *outcome == record.outcome) {
+        count.increment(1);
+    }
+    counts.fuel.increment(record.fuel);
+    counts.host_calls.increment(timing.host_calls);
     let seconds = (timing.queue + timing.instantiate + timing.run).as_secs_f64();
-    metrics::histogram!("wasmeter_invocation_seconds").record(seconds);
+    counts.seconds.record(seconds);
     tracing::info!(
         target: "wasmeter::access",
         invocation = %record.invocation,

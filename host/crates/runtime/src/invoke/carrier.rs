@@ -97,6 +97,11 @@ impl Carrier {
         self.headers
     }
 
+    /// Whether the caller may see them.
+    pub(super) fn shows_figures(&self) -> bool {
+        self.figures
+    }
+
     pub(super) fn streaming(&self) -> bool {
         self.out.is_some()
     }
@@ -200,10 +205,10 @@ impl Carrier {
     }
 
     /// The usage is recorded: the caller may have the end.
-    pub(super) async fn release(mut self, end: Result<(), Error>, figures: Figures) {
+    pub(super) async fn release(mut self, end: Result<(), Error>, figures: Option<Figures>) {
         let Some(reply) = self.reply.take() else {
             let Some(out) = self.out.take() else { return };
-            let give = self.finish_stream(&out, end, &figures);
+            let give = self.finish_stream(&out, end, figures.as_ref());
             // A caller that does not read keeps its connection, not this task.
             let _ = tokio::time::timeout(LAST_CHUNK, give).await;
             return;
@@ -219,7 +224,7 @@ impl Carrier {
                 Ok(Response::from_parts(parts, ReplyBody::whole(self.joined())))
             }
         };
-        let _ = reply.send(Answer { answer, figures: Some(figures) });
+        let _ = reply.send(Answer { answer, figures });
     }
 
     fn joined(&mut self) -> Bytes {
@@ -231,7 +236,12 @@ impl Carrier {
         bytes.freeze()
     }
 
-    async fn finish_stream(&mut self, out: &mpsc::Sender<Chunk>, end: Result<(), Error>, figures: &Figures) {
+    async fn finish_stream(
+        &mut self,
+        out: &mpsc::Sender<Chunk>,
+        end: Result<(), Error>,
+        figures: Option<&Figures>,
+    ) {
         if let Err(error) = end {
             // The head is gone; only a body that breaks off can tell.
             let Error { kind, message, .. } = error;
@@ -244,7 +254,7 @@ impl Carrier {
             }
         }
         let mut trailers = self.trailers.take().unwrap_or_default();
-        if self.figures {
+        if let Some(figures) = figures {
             figures.write(&mut trailers);
         }
         if !trailers.is_empty() {

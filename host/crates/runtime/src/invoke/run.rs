@@ -191,7 +191,7 @@ pub(super) async fn run(
     }
     drop((permit, purse));
     timing.host_calls = caller.toll.calls();
-    let shown = Figures::new(&record, prices.as_deref(), timing);
+    let shown = carrier.shows_figures().then(|| Figures::new(&record, prices.as_deref(), timing));
     access_line(&record, &seen, timing);
     let end = match (kept, verdict.error) {
         (Ok(()), None) => Ok(()),

@@ -4,7 +4,8 @@
 mod support;
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{Billing, Chaos, client, open, record, ship_all};
 use tokio_util::sync::CancellationToken;
-use wasmeter_metering::{Shipper, SpoolError};
+use wasmeter_metering::{Disk, RealDisk, Shipper, SpoolError};
 use wasmeter_usage::InvocationId;
 
 /// Runs one of the ignored tests of this file as a process of its own, with SIGXFSZ ignored.
@@ -95,12 +96,35 @@ async fn killed_at_any_instant() {
     assert_eq!(spool.unshipped(), 0);
 }
 
+/// Where each record is a write.
+#[derive(Debug)]
+struct Unmapped;
+
+impl Disk for Unmapped {
+    fn reserve(&self, _: &File, _: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
+        RealDisk.write_at(file, bytes, at)
+    }
+
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        RealDisk.sync_file(file)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+}
+
 #[test]
 #[ignore = "the child of full_disk"]
 fn child_meets_a_full_disk() {
     let Some(dir) = std::env::var_os("WASMETER_TEST_DIR") else { return };
     let dir = Path::new(&dir);
-    let options = wasmeter_metering::SpoolOptions::default();
+    let options =
+        wasmeter_metering::SpoolOptions { disk: std::sync::Arc::new(Unmapped), ..Default::default() };
     let spool = wasmeter_metering::Spool::open(dir, options).unwrap();
     let hard = getrlimit(Resource::Fsize).maximum;
     for limit in [10_000, 10_001, 20_345, 20_350, 33_333] {
@@ -125,6 +149,72 @@ fn child_meets_a_full_disk() {
     let record = record(0);
     spool.append(&record).unwrap();
     say(record.invocation);
+}
+
+#[tokio::test]
+#[ignore = "the child of a_file_system_of_its_own_that_is_full"]
+async fn child_fills_a_file_system() {
+    let Some(dir) = std::env::var_os("WASMETER_TEST_DIR") else { return };
+    let dir = Path::new(&dir);
+    let options = wasmeter_metering::SpoolOptions { segment_bytes: 64 << 10, ..Default::default() };
+    let spool = wasmeter_metering::Spool::open(&dir.join("spool"), options).unwrap();
+    let socket = dir.join("s");
+    let billing = Billing::start(&socket, Chaos::default());
+    let mut taken = Vec::new();
+    for _ in 0..3 {
+        let error = loop {
+            let record = record(1);
+            match spool.append(&record) {
+                Ok(_) => taken.push(record.invocation),
+                Err(error) => break error,
+            }
+        };
+        assert!(
+            matches!(&error, SpoolError::Io { source, .. } if source.raw_os_error() == Some(28)),
+            "{error}"
+        );
+        assert!(!spool.accepting());
+        // Billing takes what waits, which makes room, and admission comes back by itself.
+        let shipper = Shipper::new(spool.clone(), client(&socket));
+        let (handle, stop) = (shipper.handle(), CancellationToken::new());
+        let task = tokio::spawn(shipper.run(stop.clone()));
+        handle.flush(Duration::from_secs(60)).await.unwrap();
+        let until = Instant::now() + Duration::from_secs(30);
+        while !spool.accepting() {
+            assert!(Instant::now() < until, "admission never comes back");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        stop.cancel();
+        task.await.unwrap();
+    }
+    assert!(taken.len() > 1000, "{}", taken.len());
+    assert_eq!(billing.ledger.lock().unwrap().booked, taken);
+    say(InvocationId::new());
+}
+
+/// A real one, of 1 MiB, in a mount namespace of the child's. Where none can be made, the other tests of a full disk stand.
+#[test]
+fn a_file_system_of_its_own_that_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = "mount -t tmpfs -o size=1m none \"$WASMETER_TEST_DIR\"";
+    let own = |then: &str| {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", &format!("{mount} && {then}")])
+            .env("WASMETER_TEST_DIR", dir.path());
+        command
+    };
+    let possible = own("true").stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+    if !possible {
+        eprintln!("no file system can be mounted here: left out");
+        return;
+    }
+    let mut command =
+        own("exec \"$0\" --exact child_fills_a_file_system --ignored --nocapture --test-threads=1");
+    let output = command.arg(std::env::current_exe().unwrap()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text.lines().filter_map(heard).count(), 1, "the child ran no test: {text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

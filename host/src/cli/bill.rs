@@ -242,16 +242,16 @@ mod tests {
             due_minor: 9,
         };
         let expected = "\
-meter          quantity  price                                   amount  due
-requests          1,003                              0.030000000000 USD    3
-  included        1,000  0 USD per request           0.000000000000 USD    0
-  to 1,002            2  0.01 USD per request        0.020000000000 USD    2
-  beyond              1  0.01 USD per request        0.010000000000 USD    1
-fuel          4,000,000  0.01 USD per million fuel   0.040000000000 USD    4
-minimum                  up to 10 in all                                   3
-adjustments      1 made                             -0.010000000000 USD   -1
-                         a an outage                -0.010000000000 USD
-list total  1,003 calls                              0.110000000000 USD
+meter           quantity  price                                   amount  due
+requests           1,003                              0.030000000000 USD    3
+  included         1,000  0 USD per request           0.000000000000 USD    0
+  to 1,002             2  0.01 USD per request        0.020000000000 USD    2
+  beyond               1  0.01 USD per request        0.010000000000 USD    1
+fuel           4,000,000  0.01 USD per million fuel   0.040000000000 USD    4
+minimum                   up to 10 in all                                   3
+adjustments       1 made                             -0.010000000000 USD   -1
+                          a an outage                -0.010000000000 USD
+list total   1,003 calls                              0.110000000000 USD
 due, in the smallest unit of USD, to which each price's line is rounded once: 9
 ";
         assert_eq!(show(bill), expected);

@@ -103,7 +103,8 @@ fn magika_answers_alike_in_every_batch() {
 
 #[test]
 fn minilm_answers_alike_in_every_batch() {
-    alike("minilm", 6, &Tolerance { onnx: 0., openvino: 0. }, |seed| {
+    // Seen on AMD EPYC: 4.9e-7; on Intel with AVX-512 nothing.
+    alike("minilm", 6, &Tolerance { onnx: 0., openvino: 1e-6 }, |seed| {
         let seed = i64::try_from(seed).unwrap();
         let ids = (0..16).map(|i| 1000 + (i * 37 + seed * 101) % 20_000);
         let mask = (0..16).map(|i| i64::from(i < 16 - seed));

@@ -20,10 +20,10 @@ use wasmeter_testkit::{Host, manifest, model};
 
 const CONNECTIONS: usize = 32;
 const TOKENS: usize = 128;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 /// Without counting, until batches are full.
-const WARM: Duration = Duration::from_secs(2);
-const MEASURE: Duration = Duration::from_secs(5);
+const WARM: Duration = Duration::from_millis(1500);
+const MEASURE: Duration = Duration::from_secs(8);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {

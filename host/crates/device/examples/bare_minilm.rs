@@ -17,7 +17,7 @@ use wasmeter_device::find_onnxruntime;
 
 const BATCHES: [usize; 5] = [1, 2, 4, 8, 16];
 const TRY: Duration = Duration::from_millis(1500);
-const MEASURE: Duration = Duration::from_secs(4);
+const MEASURE: Duration = Duration::from_secs(6);
 const WIDTH: usize = 384;
 
 #[derive(Clone, Copy)]

@@ -313,3 +313,85 @@ fn two_days_of_outage() {
         before["states"]["parked"]
     );
 }
+
+/// A backup is taken while usage waits, what waits is sent, and the ledger is lost: the backup in its place sends
+/// nothing a second time.
+#[test]
+fn a_selftest_and_a_restored_backup() {
+    let mut pair = Pair::new();
+    let output = pair
+        .home
+        .command()
+        .arg("selftest")
+        .args(pair.stripe_args())
+        .args(["--patience", "20"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("selftest against twin passed"), "{text}");
+
+    let mut billing = pair.start(&[]);
+    let mut client = pair.home.client();
+    pair.subscribe(&mut client, "dev", "pm_card_visa");
+    pair.await_state(&mut client, "dev", StandingState::Active);
+    let records: Vec<_> = (0..9).map(|n| heavy(&client.prices, "dev", n, pair.twin.now_ns())).collect();
+    append(&mut client, &records);
+    until(30, || {
+        let outbox = pair.outbox();
+        if outbox["states"]["open"].as_u64() == Some(5) && outbox["uncounted"] == 0 {
+            Ok(())
+        } else {
+            Err(outbox)
+        }
+    });
+    let (data, copy) = (pair.home.data(), pair.home.dir.path().join("copy"));
+    let backup = || {
+        let mut command = pair.home.command();
+        command.arg("backup").arg("--data").arg(&data).arg("--to").arg(&copy).output().unwrap()
+    };
+    assert!(backup().status.success());
+    let again = backup();
+    assert!(String::from_utf8_lossy(&again.stderr).contains("exists; name another file"));
+    let refused = pair
+        .home
+        .command()
+        .arg("restore")
+        .arg("--data")
+        .arg(&data)
+        .arg("--from")
+        .arg(&copy)
+        .output()
+        .unwrap();
+    assert!(!refused.status.success());
+
+    // All of it is sent, and then all but the backup is lost.
+    pair.twin.advance(2 * 3_600);
+    pair.delivered(60);
+    let (before, _) = pair.twin.events();
+    assert_eq!(before.iter().filter(|id| id.starts_with("wm-")).count(), 5);
+    drop(client);
+    billing.signal(rustix::process::Signal::TERM);
+    assert!(billing.wait().success());
+    std::fs::rename(&data, pair.home.dir.path().join("lost")).unwrap();
+    let output = pair
+        .home
+        .command()
+        .arg("restore")
+        .arg("--data")
+        .arg(&data)
+        .arg("--from")
+        .arg(&copy)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("9 entries, 5 buckets parked"), "{text}{output:?}");
+    let _billing = pair.start(&[]);
+    let _client = pair.home.client();
+    pair.twin.advance(4 * 3_600);
+    let outbox = pair.delivered(60);
+    assert_eq!(outbox["states"]["delivered"], 5, "{outbox}");
+    assert_eq!(pair.twin.events().0, before);
+    let (agree, report) = pair.reconcile();
+    assert!(agree, "{report}");
+}

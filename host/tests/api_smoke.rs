@@ -1,6 +1,26 @@
 //! One call from deployment to receipt.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not seen as tests")]
 
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
 use wasmeter_testkit::{Host, manifest};
+
+fn wasmeter(host: &Host, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wasmeter"));
+    command.env("WASMETER_URL", host.dev().url()).env("WASMETER_TOKEN", host.dev().token().unwrap());
+    command.args(args).output().unwrap()
+}
+
+/// Runs `wasmeter verify`: whether it is content, and what it says.
+fn verify(host: &Host, receipts: &Path, keys: &Path) -> (bool, Value) {
+    let (receipts, keys) = (receipts.to_str().unwrap(), keys.to_str().unwrap());
+    let output = wasmeter(host, &["verify", receipts, "--key", keys, "--format", "json"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let said = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text} {output:?}"));
+    (output.status.success(), said)
+}
 
 #[tokio::test]
 async fn a_call_from_deployment_to_receipt() {
@@ -13,4 +33,61 @@ async fn a_call_from_deployment_to_receipt() {
     assert_eq!(receipts[0]["invocation"], answer.invocation());
     assert_eq!(host.list_total_pico("dev").await, cost);
     assert!(host.term().await.success());
+}
+
+/// What a customer takes home can be checked there, and what was edited on the way is refused, with the line.
+#[tokio::test]
+async fn receipts_of_real_calls_verify_offline() {
+    let host = Host::builder(env!("CARGO_BIN_EXE_wasmeter")).start().await;
+    host.deploy("echo", &manifest("echo")).await;
+    host.put_tenant("other").await;
+    let mut cost = 0;
+    for _ in 0..20 {
+        cost += host.dev().get("/fn/dev/echo/hello").send().await.expect(200).cost_pico().unwrap();
+    }
+    let receipts = host.receipts_after("dev", 20).await;
+    let folder = tempfile::tempdir().unwrap();
+    let save = |name: &str, args: &[&str]| {
+        let output = wasmeter(&host, args);
+        assert!(output.status.success(), "{output:?}");
+        let path = folder.path().join(name);
+        std::fs::write(&path, output.stdout).unwrap();
+        path
+    };
+    let all = save("receipts.ndjson", &["receipts", "--format", "json"]);
+    let keys = save("keys.json", &["receipts", "--keys", "--format", "json"]);
+    let (ok, said) = verify(&host, &all, &keys);
+    assert!(ok, "{said}");
+    assert_eq!((&said["receipts"], &said["tenant"]), (&20.into(), &"dev".into()));
+    assert_eq!(said["cost_pico"], cost.to_string());
+    let unknown = said["unknown"].as_array().unwrap();
+    assert!(unknown.iter().all(|what| !what.as_str().unwrap().contains("came with the file")), "{said}");
+
+    let id = receipts[7]["invocation"].as_str().unwrap();
+    let one = save("one.json", &["receipts", id, "--format", "json"]);
+    let (ok, said) = verify(&host, &one, &keys);
+    assert!(ok && said["receipts"] == 1, "{said}");
+
+    let text = std::fs::read_to_string(&all).unwrap();
+    let line = text.lines().position(|line| line.contains(id)).unwrap();
+    let edited: Vec<String> = text
+        .lines()
+        .enumerate()
+        .map(|(at, l)| if at == line { l.replace("\"status\":200", "\"status\":500") } else { l.into() })
+        .collect();
+    std::fs::write(&all, edited.join("\n") + "\n").unwrap();
+    let (ok, said) = verify(&host, &all, &keys);
+    assert!(!ok);
+    assert_eq!(
+        (&said["line"], &said["invocation"], &said["wrong"]),
+        (&(line + 1).into(), &id.into(), &"chain".into())
+    );
+    std::fs::write(&all, &text[..text.len() - 9]).unwrap();
+    assert_eq!(verify(&host, &all, &keys).1["wrong"], "shape");
+
+    // Another tenant's token reaches none of it; the keys are everybody's.
+    let path = format!("/api/v1/tenants/other/receipts/{id}");
+    host.dev().get(&path).send().await.expect(404);
+    host.dev().get("/api/v1/receipt-keys").send().await.expect(200);
+    host.anonymous().get("/api/v1/receipt-keys").send().await.expect(401);
 }

@@ -2,12 +2,16 @@ use wasmeter_ledger::{AdjustmentAsk, BudgetRefused, Ledger, LedgerError};
 use wasmeter_usage::wire::{Call, Reply};
 
 use crate::now::now_ns;
-use crate::service::{code, refused};
-use crate::writer::Writer;
+use crate::service::{Service, code, refused};
 
 /// Answers what is about budgets, credits and leases, one after another with all that is booked.
-pub(crate) async fn answer(writer: &Writer, call: Call) -> Reply {
-    match writer.with(move |ledger| carry_out(ledger, call)).await {
+pub(crate) async fn answer(service: &Service, call: Call) -> Reply {
+    if let Call::SetBudget { terms, .. } = &call
+        && let Err(refusal) = service.alerts.check(&terms.alerts)
+    {
+        return refused(code::BUDGET, refusal);
+    }
+    match service.writer.with(move |ledger| carry_out(ledger, call)).await {
         Ok(Ok(Ok(reply))) => reply,
         Ok(Ok(Err(error))) => refused(code::BUDGET, error),
         Ok(Err(error)) => {

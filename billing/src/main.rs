@@ -1,6 +1,7 @@
 //! `wasmeter-billing`: the process that keeps the ledger. The host sends it usage records and asks it questions over a
 //! Unix socket; tenant code and the network never reach it.
 
+mod alerts;
 mod backup;
 mod budget;
 mod call;

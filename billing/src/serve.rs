@@ -20,7 +20,7 @@ use crate::readers::Readers;
 use crate::service::Service;
 use crate::socket::{Socket, is_own_user};
 use crate::writer::Writer;
-use crate::{connection, logging, now, parent, prices, stripe};
+use crate::{alerts, connection, logging, now, parent, prices, stripe};
 
 /// Connections at once. Each may hold one frame of 16 MiB.
 const CONNECTIONS: usize = 32;
@@ -44,6 +44,8 @@ pub(crate) struct Options {
     stamp: Option<Stamp>,
     #[command(flatten)]
     stripe: stripe::Options,
+    #[command(flatten)]
+    alerts: alerts::Options,
     /// The clock runs ahead of the machine's by the seconds in this file (tests)
     #[arg(long, value_name = "FILE", hide = true)]
     clock_file: Option<PathBuf>,
@@ -68,6 +70,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
     let in_force = sheet.hash.clone();
     let stamp = options.stamp.or(options.stripe.access.stripe).unwrap_or(Stamp::Twin);
     let stripe = options.stripe.open(stamp, sheet)?.map(Arc::new);
+    let alerts = options.alerts.open()?;
     let data = DataDir::open(&options.data)?;
     let path = data.ledger();
     let mut ledger = Ledger::open(&path, stamp, book.currency(), now_ns())
@@ -78,8 +81,11 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
     let rejected = ledger.reader()?.rejected()?;
     let readers = Readers::open(&ledger)?;
     let (writer, ended) = Writer::start(ledger).context("cannot start the writer thread")?;
+    let currency = book.currency().to_owned();
+    let nodes = Nodes::default();
+    let stripes = stripe.clone();
     let service =
-        Arc::new(Service { book, stamp, nodes: Nodes::default(), readers, writer, stripe: stripe.clone() });
+        Arc::new(Service { book, stamp, nodes, readers, writer, stripe: stripes, alerts, currency });
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -94,6 +100,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
         if let Some(stripe) = &stripe {
             stripe::start(&service, stripe, options.stripe.webhook_listen, &tasks, &stop).await?;
         }
+        alerts::start(&service, &tasks, &stop);
         let charges = stripe.as_ref().map_or("nobody", |stripe| stripe.address.as_str());
         tracing::info!(
             charges,

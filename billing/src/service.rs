@@ -4,6 +4,7 @@ use wasmeter_usage::wire::{Call, MAX_PAGE, PROTOCOL, Reply};
 
 use std::sync::Arc;
 
+use crate::alerts::Alerts;
 use crate::budget;
 use crate::call::Incoming;
 use crate::nodes::Nodes;
@@ -21,6 +22,9 @@ pub(crate) struct Service {
     pub(crate) readers: Readers,
     pub(crate) writer: Writer,
     pub(crate) stripe: Option<Arc<Stripe>>,
+    pub(crate) alerts: Alerts,
+    /// ISO 4217.
+    pub(crate) currency: String,
 }
 
 /// The words of `Reply::Refused`.
@@ -102,7 +106,7 @@ impl Service {
             | Call::GrantCredit { .. }
             | Call::Adjust { .. }
             | Call::Lease(_) => {
-                return budget::answer(&self.writer, call).await;
+                return budget::answer(self, call).await;
             }
             Call::Checkout { .. } | Call::Portal { .. } | Call::Webhook { .. } | Call::Standing { .. } => {
                 return stripe::answer(self, call).await;

@@ -18,10 +18,14 @@ request = "0.00001"
 "#;
 
 async fn host() -> (Host, TempDir) {
+    host_with("").await
+}
+
+async fn host_with(rest: &str) -> (Host, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let book = folder.path().join("prices.toml");
     std::fs::write(&book, PRICES).unwrap();
-    let config = format!("[billing]\nprices = {:?}\n", book.to_str().unwrap());
+    let config = format!("[billing]\nprices = {:?}\n{rest}", book.to_str().unwrap());
     let host = Host::builder(env!("CARGO_BIN_EXE_wasmeter")).config(&config).start().await;
     host.deploy("spin", &manifest("spin").limits("fuel = 1_000_000_000_000\ndeadline = \"30s\"")).await;
     host.deploy("burn", &manifest("burn").limits("fuel = 20_000_000\ndeadline = \"30s\"")).await;
@@ -183,4 +187,54 @@ async fn a_host_that_is_killed_with_a_lease_spends_no_more() {
     let spent = booked(&host).await;
     assert!(spent <= CENT, "{spent} of {CENT}");
     assert!(spent > CENT * 3 / 4, "{spent} of {CENT}: what the dead held was not given back");
+}
+
+/// Alerts are kept, shown and told; the order of the words that say so is the API's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_passed_threshold_is_told() {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let hook = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (sender, mut posts) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let mut id = String::new();
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                match line.trim_end() {
+                    "" => break,
+                    line => id.push_str(line.strip_prefix("webhook-id: ").unwrap_or_default()),
+                }
+            }
+            let _ = sender.send(id);
+            reader.get_mut().write_all(b"HTTP/1.1 204 x\r\nconnection: close\r\n\r\n").unwrap();
+        }
+    });
+    let (host, _folder) = host_with("[billing.alerts]\nprivate = true\n").await;
+    let terms =
+        |percent: Value| json!({ "monthly": "0.01", "alerts": { "percent": percent, "webhook": hook } });
+    let refused = host.dev().put("/api/v1/tenants/dev/budget", "").json(&terms(json!([0]))).send().await;
+    assert!(refused.expect(422).message().contains("1 to 1000"));
+    let email = json!({ "monthly": "0.01", "alerts": { "percent": [80], "email": "a@example.com" } });
+    let refused = host.dev().put("/api/v1/tenants/dev/budget", "").json(&email).send().await;
+    assert!(refused.expect(422).message().contains("mail server"));
+    assert!(budget(&host).await.get("monthly").is_none());
+    let kept = set(&host, terms(json!([10, 90]))).await;
+    assert_eq!(kept["alerts"], json!({ "percent": [10, 90], "webhook": hook }), "{kept}");
+    run_away(&host, 8).await;
+    let id = posts.recv().await.unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let fired = loop {
+        let shown = budget(&host).await;
+        let fired = shown["fired"].as_array().into_iter().flatten().find(|alert| alert["id"] == id.as_str());
+        if let Some(alert) = fired.filter(|alert| alert["deliveries"][0]["state"] == "delivered") {
+            break alert.clone();
+        }
+        assert!(std::time::Instant::now() < deadline, "{shown}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    assert_eq!((&fired["of"], pico(&fired["bound"])), (&json!("monthly"), CENT));
+    assert!(pico(&fired["spent"]) >= CENT / 10);
 }

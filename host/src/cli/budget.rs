@@ -32,6 +32,15 @@ pub(crate) struct SetArgs {
     /// By the tokens of one subject and those that they made; may be repeated
     #[arg(long = "key", value_name = "SUBJECT=AMOUNT", value_parser = key)]
     keys: Vec<(String, String)>,
+    /// Tell when so much of it, or of the credits, is spent, such as 80,100; with one or both of the next two
+    #[arg(long, value_name = "PERCENT", value_delimiter = ',')]
+    alert_at: Vec<u16>,
+    /// Tell by a signed POST to this https address
+    #[arg(long, value_name = "URL")]
+    alert_webhook: Option<String>,
+    /// Tell by mail to this address
+    #[arg(long, value_name = "ADDRESS")]
+    alert_email: Option<String>,
     #[command(flatten)]
     connect: TenantConnect,
     #[command(flatten)]
@@ -71,6 +80,34 @@ struct Budget {
     credits: Option<Amount>,
     credits_left: Option<Amount>,
     keys: BTreeMap<String, Key>,
+    alerts: Option<Alerts>,
+    #[serde(default)]
+    fired: Vec<Fired>,
+}
+
+#[derive(Deserialize)]
+struct Alerts {
+    percent: Vec<u16>,
+    webhook: Option<String>,
+    email: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Fired {
+    of: String,
+    month: Option<String>,
+    percent: u16,
+    bound: Amount,
+    spent: Amount,
+    deliveries: Vec<Delivery>,
+}
+
+#[derive(Deserialize)]
+struct Delivery {
+    channel: String,
+    state: String,
+    #[serde(default)]
+    reason: String,
 }
 
 #[derive(Deserialize)]
@@ -98,7 +135,10 @@ pub(crate) fn budget(command: &BudgetCommand) -> Result<()> {
         BudgetCommand::Set(args) => {
             let (client, tenant) = args.connect.client()?;
             let keys: BTreeMap<_, _> = args.keys.iter().cloned().collect();
-            let terms = json!({ "monthly": args.monthly, "keys": keys });
+            let alerts = json!({
+                "percent": args.alert_at, "webhook": args.alert_webhook, "email": args.alert_email,
+            });
+            let terms = json!({ "monthly": args.monthly, "keys": keys, "alerts": alerts });
             args.output.show(client.put_json(&format!("/api/v1/tenants/{tenant}/budget"), &terms)?, show)
         }
     }
@@ -125,6 +165,28 @@ fn show(budget: Budget) -> String {
         let row = |(key, cap): (String, Key)| vec![key, cap.monthly.amount, cap.spent.amount];
         let rows: Vec<_> = budget.keys.into_iter().map(row).collect();
         text.push_str(&table(&["key", "monthly>", "spent>"], &rows));
+    }
+    if let Some(alerts) = budget.alerts {
+        let at: Vec<_> = alerts.percent.iter().map(|percent| format!("{percent} %")).collect();
+        let whom: Vec<_> = alerts.webhook.into_iter().chain(alerts.email).collect();
+        text.push_str(&facts(&[("alerts", format!("{} to {}", at.join(", "), whom.join(", ")))]));
+    }
+    if !budget.fired.is_empty() {
+        let row = |alert: Fired| {
+            let told = alert.deliveries.into_iter().map(|d| {
+                let reason = if d.reason.is_empty() { String::new() } else { format!(" ({})", d.reason) };
+                format!("{} {}{reason}", d.channel, d.state)
+            });
+            vec![
+                alert.month.unwrap_or(alert.of),
+                format!("{} %", alert.percent),
+                alert.spent.amount,
+                alert.bound.amount,
+                told.collect::<Vec<_>>().join(", "),
+            ]
+        };
+        let rows: Vec<_> = budget.fired.into_iter().map(row).collect();
+        text.push_str(&table(&["alert", "at>", "spent>", "of>", "told"], &rows));
     }
     text
 }

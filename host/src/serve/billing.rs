@@ -121,11 +121,20 @@ impl Program for BillingChild {
             ("--prices", &terms.prices),
             ("--stripe-key-file", &terms.stripe_key_file),
             ("--webhook-secret-file", &terms.webhook_secret_file),
+            ("--smtp-password-file", &terms.alerts.smtp_password_file),
         ];
         for (flag, file) in files {
             if let Some(file) = file {
                 command.arg(flag).arg(file);
             }
+        }
+        for (flag, text) in [("--smtp", &terms.alerts.smtp), ("--smtp-from", &terms.alerts.smtp_from)] {
+            if let Some(text) = text {
+                command.arg(flag).arg(text);
+            }
+        }
+        if terms.alerts.private {
+            command.arg("--alert-private");
         }
         if let Some(stamp) = terms.mode.stamp() {
             command.args(["--stamp", stamp, "--stripe", stamp]);

@@ -19,6 +19,22 @@ pub(crate) struct Billing {
     pub(crate) subscribe: Option<Subscribe>,
     /// Days that a tenant goes on after a payment failed; 7 if absent.
     pub(crate) grace_days: Option<u32>,
+    /// How alerts of budgets go out.
+    pub(crate) alerts: Alerts,
+}
+
+/// `[billing.alerts]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Alerts {
+    /// Whether they may be posted to private and loopback addresses, and in clear text.
+    pub(crate) private: bool,
+    /// The mail server: `smtps://[USER@]HOST[:PORT]`, `smtp://` (STARTTLS) or `smtp-plain://`.
+    pub(crate) smtp: Option<String>,
+    /// The sender of these mails.
+    pub(crate) smtp_from: Option<String>,
+    /// The password of the mail server's user, mode 0600; read by billing alone.
+    pub(crate) smtp_password_file: Option<PathBuf>,
 }
 
 /// Stripe gives up on a payment long before.
@@ -92,6 +108,14 @@ impl Billing {
                 Some(path) => check_key_file(what, path)?,
             }
         }
+        let Alerts { smtp, smtp_from, smtp_password_file, .. } = &self.alerts;
+        ensure!(
+            smtp.is_some() == smtp_from.is_some() && (smtp.is_some() || smtp_password_file.is_none()),
+            "billing.alerts.smtp and billing.alerts.smtp-from belong together, and smtp-password-file goes with them"
+        );
+        if let Some(path) = smtp_password_file {
+            check_key_file("alerts.smtp-password-file", path)?;
+        }
         if self.mode == Mode::Off {
             let set = self.subscribe.is_some() || self.grace_days.is_some();
             ensure!(!set, "billing.subscribe and billing.grace-days need a billing.mode other than off");
@@ -107,7 +131,12 @@ impl Billing {
 
     /// The same with paths that hold in other working directories.
     pub(crate) fn absolute(mut self) -> anyhow::Result<Self> {
-        let paths = [&mut self.prices, &mut self.stripe_key_file, &mut self.webhook_secret_file];
+        let paths = [
+            &mut self.prices,
+            &mut self.stripe_key_file,
+            &mut self.webhook_secret_file,
+            &mut self.alerts.smtp_password_file,
+        ];
         for path in paths.into_iter().flatten() {
             *path = std::path::absolute(&path)?;
         }
@@ -190,6 +219,16 @@ mod tests {
         assert!(says(with(Mode::Test, Some(&open), Some(&key)), false).contains("mode 640): run chmod 600"));
         let absent = dir.path().join("absent");
         assert!(says(with(Mode::Live, Some(&key), Some(&absent)), false).contains("absent"));
+        let mail = |smtp: Option<&str>, from: Option<&str>, smtp_password_file: Option<&PathBuf>| {
+            let (smtp, smtp_from) = (smtp.map(str::to_owned), from.map(str::to_owned));
+            let smtp_password_file = smtp_password_file.cloned();
+            let alerts = Alerts { smtp, smtp_from, smtp_password_file, ..Alerts::default() };
+            says(Billing { alerts, ..Billing::default() }, false)
+        };
+        assert_eq!(mail(Some("smtps://u@m"), Some("a@b"), Some(&key)), "");
+        assert!(mail(Some("smtps://m"), None, None).contains("belong together"));
+        assert!(mail(None, None, Some(&key)).contains("belong together"));
+        assert!(mail(Some("smtps://u@m"), Some("a@b"), Some(&open)).contains("run chmod 600"));
         let subscribe = Some(Subscribe::Required);
         assert!(says(Billing { subscribe, ..Billing::default() }, false).contains("billing.mode"));
         let grace_days = Some(61);

@@ -14,6 +14,7 @@
 
 mod account;
 mod adjust;
+mod alert;
 mod append;
 mod balance;
 mod bill;
@@ -35,6 +36,7 @@ pub use account::{
     Webhook,
 };
 pub use adjust::AdjustmentAsk;
+pub use alert::{AlertMark, DueAlert, Told};
 pub use append::{Batch, Committed, Refusal};
 pub use budget::BudgetRefused;
 pub use check::CheckReport;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// No key or secret is longer.
 const MAX_SECRET: u64 = 1024;
 
-/// A secret of Stripe's, never shown.
+/// A secret, Stripe's or another server's, never shown.
 #[derive(Clone)]
 pub struct Secret(String);
 
@@ -64,7 +64,9 @@ impl Secret {
         (fits && line.bytes().all(|b| b.is_ascii_graphic())).then(|| Self(line.to_owned()))
     }
 
-    pub(crate) fn expose(&self) -> &str {
+    /// The text itself, for who sends it where it belongs.
+    #[must_use]
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }

@@ -45,7 +45,7 @@ pub struct AlertTerms {
     /// Per cent of the monthly budget, and of the credits granted so far.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub percent: Vec<u16>,
-    /// `https:` address that gets a signed POST.
+    /// `https:` address that gets a POST, signed by the key of receipts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<String>,
     /// Mail address.
@@ -102,6 +102,111 @@ pub struct BudgetState {
     pub credit_left: Pico,
     /// Booked in this month, by key with a cap.
     pub keys_spent: BTreeMap<String, Pico>,
+    /// The latest alerts, the last one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fired: Vec<FiredAlert>,
+}
+
+/// A threshold that was passed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FiredAlert {
+    /// `alert_…`; the same each time that it is told.
+    pub id: String,
+    /// Of what.
+    pub of: AlertOf,
+    /// The month, of a monthly budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub month: Option<String>,
+    /// Per cent that were passed.
+    pub percent: u16,
+    /// Of how much.
+    pub bound: Pico,
+    /// What was spent when it was found.
+    pub spent: Pico,
+    /// When that was, nanoseconds since the Unix epoch.
+    pub fired_ns: u64,
+    /// What became of telling it.
+    pub deliveries: Vec<AlertDelivery>,
+}
+
+/// What an alert is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertOf {
+    /// The budget of a month.
+    Monthly,
+    /// The credits granted so far.
+    Credits,
+}
+
+impl AlertOf {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AlertOf::Monthly => "monthly",
+            AlertOf::Credits => "credits",
+        }
+    }
+}
+
+/// A way to tell an alert, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertDelivery {
+    /// How.
+    pub channel: AlertChannel,
+    /// What became of it.
+    pub state: AlertState,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why it is not delivered; empty if it is, or was not tried yet.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// How somebody is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertChannel {
+    /// A POST.
+    Webhook,
+    /// A mail.
+    Email,
+}
+
+impl AlertChannel {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AlertChannel::Webhook => "webhook",
+            AlertChannel::Email => "email",
+        }
+    }
+}
+
+/// Whether somebody was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertState {
+    /// Not yet.
+    Pending,
+    /// The other side has it.
+    Delivered,
+    /// Nobody tries any more.
+    Failed,
+}
+
+impl AlertState {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AlertState::Pending => "pending",
+            AlertState::Delivered => "delivered",
+            AlertState::Failed => "failed",
+        }
+    }
 }
 
 /// A node's question for money.

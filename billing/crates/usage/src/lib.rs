@@ -13,7 +13,8 @@ mod standing;
 pub mod wire;
 
 pub use budget::{
-    AlertTerms, BudgetState, BudgetTerms, Budgeted, Draw, Lease, LeaseAsk, MAX_KEYS, MAX_THRESHOLDS,
+    AlertChannel, AlertDelivery, AlertOf, AlertState, AlertTerms, BudgetState, BudgetTerms, Budgeted, Draw,
+    FiredAlert, Lease, LeaseAsk, MAX_KEYS, MAX_THRESHOLDS,
 };
 pub use id::{InvocationId, ParseInvocationIdError};
 pub use money::{ParsePicoError, Pico};

@@ -19,7 +19,7 @@ struct Drawn {
 type LeaseOf = (String, String, i64);
 
 /// Sums up what was booked since the last time, by month, key and lease.
-pub(super) fn catch_up(conn: &Connection, tenant: &str, now_ns: u64) -> Result<(), LedgerError> {
+pub(crate) fn catch_up(conn: &Connection, tenant: &str, now_ns: u64) -> Result<(), LedgerError> {
     let Some(position) = position(conn, tenant)? else { return begin(conn, tenant, now_ns) };
     let mut months: BTreeMap<(String, String), i128> = BTreeMap::new();
     let mut leases: BTreeMap<LeaseOf, i128> = BTreeMap::new();

@@ -11,7 +11,9 @@ use wasmeter_usage::Pico;
 
 use crate::LedgerError;
 
+pub(crate) use catch_up::catch_up as up_to_now;
 pub use terms::BudgetRefused;
+pub(crate) use terms::current as current_terms;
 
 /// The month of a moment (UTC), such as `2026-11`.
 pub(crate) fn month(ns: u64) -> String {
@@ -32,7 +34,7 @@ pub(crate) fn amount(text: &str) -> Result<i128, LedgerError> {
 }
 
 /// What was spent in a month on an account: booked, with the corrections that were made in it.
-fn spent(conn: &Connection, tenant: &str, key: &str, month: &str) -> Result<i128, LedgerError> {
+pub(crate) fn spent(conn: &Connection, tenant: &str, key: &str, month: &str) -> Result<i128, LedgerError> {
     Ok(booked(conn, tenant, key, month)? + crate::adjust::in_month(conn, tenant, key, month)?)
 }
 
@@ -60,7 +62,7 @@ fn reserved(conn: &Connection, tenant: &str, key: &str, now_ns: u64) -> Result<i
 }
 
 /// Credits granted so far, and what is left of them before leases.
-fn credit(conn: &Connection, tenant: &str) -> Result<(i128, i128), LedgerError> {
+pub(crate) fn credit(conn: &Connection, tenant: &str) -> Result<(i128, i128), LedgerError> {
     let mut rows = conn.prepare_cached("SELECT amount_pico FROM credit WHERE tenant = ?1")?;
     let texts = rows.query_map([tenant], |row| row.get::<_, String>(0))?;
     let mut granted = 0;

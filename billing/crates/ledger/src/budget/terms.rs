@@ -18,6 +18,14 @@ const MAX_TEXT: usize = 512;
 #[error("{0}")]
 pub struct BudgetRefused(pub(crate) String);
 
+impl BudgetRefused {
+    /// With the reason, for who asked.
+    #[must_use]
+    pub fn new(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
 type Done<T> = Result<Result<T, BudgetRefused>, LedgerError>;
 
 impl Ledger {
@@ -123,7 +131,7 @@ impl Reader {
 }
 
 /// The terms of a tenant now; `None` if none were ever set.
-pub(super) fn current(conn: &Connection, tenant: &str) -> Result<Option<BudgetTerms>, LedgerError> {
+pub(crate) fn current(conn: &Connection, tenant: &str) -> Result<Option<BudgetTerms>, LedgerError> {
     let text = conn
         .prepare_cached("SELECT terms FROM budget WHERE tenant = ?1 ORDER BY id DESC LIMIT 1")?
         .query_row([tenant], |row| row.get::<_, String>(0))
@@ -180,6 +188,7 @@ fn state(conn: &Connection, tenant: &str, currency: &str, now_ns: u64) -> Result
         granted: Pico(granted),
         credit_left: Pico(left),
         keys_spent,
+        fired: crate::alert::latest(conn, tenant)?,
     })
 }
 
@@ -204,6 +213,21 @@ fn check(tenant: &str, terms: &BudgetTerms) -> Result<(), BudgetRefused> {
     }
     if alerts.webhook.iter().chain(&alerts.email).any(|text| text.len() > MAX_TEXT) {
         return refuse(format!("an address of an alert has at most {MAX_TEXT} bytes"));
+    }
+    let told = alerts.webhook.is_some() || alerts.email.is_some();
+    if told && alerts.percent.is_empty() {
+        return refuse(
+            "alerts have an address and no thresholds: say at which per cent, such as 80 and 100".to_owned(),
+        );
+    }
+    if !told && !alerts.percent.is_empty() {
+        return refuse("alerts name nobody: say who is told, a webhook or a mail address".to_owned());
+    }
+    if told && !terms.is_limited() {
+        return refuse(
+            "alerts are of a monthly budget or of credits, and there is neither: set a monthly budget too"
+                .to_owned(),
+        );
     }
     Ok(())
 }

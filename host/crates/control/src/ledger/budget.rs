@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use wasmeter_admission::Scope;
 use wasmeter_types::{ErrorKind, InvocationId};
 use wasmeter_usage::wire::{Call, Reply};
-use wasmeter_usage::{AlertTerms, BudgetState, BudgetTerms, Pico};
+use wasmeter_usage::{AlertTerms, BudgetState, BudgetTerms, FiredAlert, Pico};
 
 use super::{ask, confused, money};
 use crate::error::{Answer, ErrorBody, refuse};
@@ -27,6 +27,24 @@ pub(super) struct BudgetBody {
     /// In one calendar month, by the subject of the caller's token.
     #[serde(default)]
     keys: BTreeMap<String, String>,
+    /// Who is told how much is spent.
+    #[serde(default)]
+    alerts: AlertsBody,
+}
+
+/// Who is told, and when; each threshold once a month and bound, and once for each sum of credits granted.
+#[derive(Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AlertsBody {
+    /// Per cent of the monthly bound, and of the credits granted so far, such as 80 and 100; at most eight.
+    #[serde(default)]
+    percent: Vec<u16>,
+    /// `https://` address that gets a POST, signed as "Standard Webhooks" has it (`v1a`) by the key of receipts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    webhook: Option<String>,
+    /// Mail address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
 }
 
 /// Credits for a tenant.
@@ -68,6 +86,44 @@ pub(super) struct Budget {
     credits_left: Option<Amount>,
     /// Caps by key.
     keys: BTreeMap<String, Key>,
+    /// Who is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alerts: Option<AlertsBody>,
+    /// The latest alerts, the last one first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    fired: Vec<Fired>,
+}
+
+/// A threshold that was passed.
+#[derive(Serialize, ToSchema)]
+struct Fired {
+    /// The same each time that it is told.
+    id: String,
+    /// `monthly` or `credits`.
+    of: &'static str,
+    /// Of a monthly bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    month: Option<String>,
+    percent: u16,
+    bound: Amount,
+    /// When it was found.
+    spent: Amount,
+    /// Seconds since the Unix epoch.
+    created: u64,
+    deliveries: Vec<Delivery>,
+}
+
+/// What became of telling it.
+#[derive(Serialize, ToSchema)]
+struct Delivery {
+    /// `webhook` or `email`.
+    channel: &'static str,
+    /// `pending`, `delivered`, or `failed` after three days.
+    state: &'static str,
+    attempts: u32,
+    /// Why it is not delivered.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
 }
 
 /// The cap of one key.
@@ -121,7 +177,9 @@ pub(super) async fn set(
         let tenant = tenant.to_string();
         let before = state(&shared, Call::Budget { tenant: tenant.clone() }).await?.terms.unwrap_or_default();
         let prepaid = body.prepaid.unwrap_or(before.prepaid);
-        let terms = BudgetTerms { monthly, prepaid, keys, alerts: AlertTerms::default() };
+        let AlertsBody { percent, webhook, email } = body.alerts;
+        let alerts = AlertTerms { percent, webhook, email };
+        let terms = BudgetTerms { monthly, prepaid, keys, alerts };
         tracing::info!(subject = caller.0.subject, tenant, "budget set");
         Ok(Json(view(state(&shared, Call::SetBudget { tenant, terms }).await?)))
     })
@@ -178,7 +236,32 @@ fn view(state: BudgetState) -> Budget {
         let spent = state.keys_spent.get(&key).copied().unwrap_or_default();
         (key, Key { monthly: show(cap), spent: show(spent) })
     };
+    let alerts = (!terms.alerts.is_empty()).then(|| {
+        let AlertTerms { percent, webhook, email } = terms.alerts.clone();
+        AlertsBody { percent, webhook, email }
+    });
+    let fired = |alert: FiredAlert| Fired {
+        id: alert.id,
+        of: alert.of.as_str(),
+        month: alert.month,
+        percent: alert.percent,
+        bound: show(alert.bound),
+        spent: show(alert.spent),
+        created: alert.fired_ns / 1_000_000_000,
+        deliveries: alert
+            .deliveries
+            .into_iter()
+            .map(|d| Delivery {
+                channel: d.channel.as_str(),
+                state: d.state.as_str(),
+                attempts: d.attempts,
+                reason: d.reason,
+            })
+            .collect(),
+    };
     Budget {
+        alerts,
+        fired: state.fired.into_iter().map(fired).collect(),
         monthly: terms.monthly.map(show),
         prepaid: terms.prepaid,
         spent: show(state.spent),

@@ -49,7 +49,6 @@ pub(crate) fn restore(options: &RestoreOptions) -> anyhow::Result<ExitCode> {
     let backup = Reader::open(&options.from).with_context(|| format!("cannot open backup {from}"))?;
     let report = backup.check(|_, _| ())?;
     ensure!(report.faults == 0, "backup {from} is damaged: {:?}", report.first_faults);
-    let stamp: Stamp = backup.stamp().parse().map_err(anyhow::Error::msg)?;
     let currency = backup.currency().to_owned();
     let data = DataDir::open(&options.data)?;
     let path = data.ledger();
@@ -65,7 +64,7 @@ pub(crate) fn restore(options: &RestoreOptions) -> anyhow::Result<ExitCode> {
         std::fs::remove_file(&draft).with_context(|| format!("cannot remove {}", draft.display()))?;
     }
     backup.back_up(&draft).with_context(|| format!("cannot write {}", draft.display()))?;
-    let parked = Ledger::open(&draft, stamp, &currency, now_ns())?.revive(divisor, now_ns())?;
+    let parked = Ledger::open(&draft, None::<Stamp>, &currency, now_ns())?.revive(divisor, now_ns())?;
     std::fs::File::open(&draft)?.sync_all()?;
     std::fs::rename(&draft, &path).with_context(|| format!("cannot rename to {}", path.display()))?;
     std::fs::File::open(&options.data)?.sync_all()?;

@@ -50,6 +50,7 @@ fn print_text(reader: &Reader, report: &CheckReport) {
         println!("  {reason:<10}{count}");
     }
     println!("list total  {} {}", report.list_total, reader.currency());
+    println!("adjustments {} of {} {}", report.adjustments, report.adjusted, reader.currency());
     println!("faults      {}", report.faults);
     for fault in &report.first_faults {
         println!("  {fault}");
@@ -66,6 +67,8 @@ fn json(reader: &Reader, report: &CheckReport) -> serde_json::Value {
         "commits": report.commits,
         "rejected": report.rejected,
         "list_total_pico": report.list_total,
+        "adjustments": report.adjustments,
+        "adjusted_pico": report.adjusted,
         "faults": report.faults,
         "first_faults": report.first_faults,
     })

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmeter_ledger::{Ledger, Stamp};
+use wasmeter_receipt::UNSTAMPED;
 
 use crate::data_dir::DataDir;
 use crate::nodes::Nodes;
@@ -39,7 +40,8 @@ pub(crate) struct Options {
     /// Price book, TOML [default: built in]
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
-    /// What the ledger is stamped with for ever: twin, test or live [default: as --stripe, else twin]
+    /// What the ledger is stamped with for ever: twin, test or live [default: as --stripe; without it a ledger that has no
+    /// stamp gets none]
     #[arg(long)]
     stamp: Option<Stamp>,
     #[command(flatten)]
@@ -68,7 +70,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
     let book = prices::load(options.prices.as_deref())?;
     let sheet = book.at(now_ns())?.sheet.clone();
     let in_force = sheet.hash.clone();
-    let stamp = options.stamp.or(options.stripe.access.stripe).unwrap_or(Stamp::Twin);
+    let stamp = options.stamp.or(options.stripe.access.stripe);
     let stripe = options.stripe.open(stamp, sheet)?.map(Arc::new);
     let alerts = options.alerts.open()?;
     let data = DataDir::open(&options.data)?;
@@ -79,13 +81,23 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
         ledger.add_sheet(&entry.sheet, now_ns())?;
     }
     let rejected = ledger.reader()?.rejected()?;
+    let stamp = ledger.stamp().map_or(UNSTAMPED, Stamp::as_str);
     let readers = Readers::open(&ledger)?;
     let (writer, ended) = Writer::start(ledger).context("cannot start the writer thread")?;
     let currency = book.currency().to_owned();
     let nodes = Nodes::default();
     let stripes = stripe.clone();
-    let service =
-        Arc::new(Service { book, stamp, nodes, readers, writer, stripe: stripes, alerts, currency });
+    let service = Arc::new(Service {
+        book,
+        stamp,
+        nodes,
+        readers,
+        writer,
+        stripe: stripes,
+        alerts,
+        free: Arc::default(),
+        currency,
+    });
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -105,7 +117,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
         tracing::info!(
             charges,
             socket = %options.socket.display(),
-            stamp = stamp.as_str(),
+            stamp,
             prices = in_force,
             rejected,
             "billing is ready"

@@ -1,6 +1,7 @@
-use wasmeter_ledger::{LedgerError, Reader, Refusal, Stamp};
+use parking_lot::Mutex;
+use wasmeter_ledger::{FreeUse, LedgerError, Reader, Refusal};
 use wasmeter_rating::PriceBook;
-use wasmeter_usage::wire::{Call, MAX_PAGE, PROTOCOL, Reply};
+use wasmeter_usage::wire::{Call, MAX_PAGE, PROTOCOL, Reply, UnderWay};
 
 use std::sync::Arc;
 
@@ -16,13 +17,15 @@ use crate::writer::Writer;
 /// Answers calls, whatever connection they come from.
 pub(crate) struct Service {
     pub(crate) book: PriceBook,
-    pub(crate) stamp: Stamp,
+    /// What the ledger is stamped with, or that it is not.
+    pub(crate) stamp: &'static str,
     pub(crate) nodes: Nodes,
     // Dropped before the writer: the last connection to close, if it may write, folds the log into the ledger's file.
     pub(crate) readers: Readers,
     pub(crate) writer: Writer,
     pub(crate) stripe: Option<Arc<Stripe>>,
     pub(crate) alerts: Alerts,
+    pub(crate) free: Arc<Mutex<FreeUse>>,
     /// ISO 4217.
     pub(crate) currency: String,
 }
@@ -41,6 +44,17 @@ pub(crate) mod code {
     pub(crate) const STRIPE_AWAY: &str = "stripe_away";
     pub(crate) const NO_CUSTOMER: &str = "no_customer";
     pub(crate) const INTERNAL: &str = "internal";
+}
+
+fn under_way(found: wasmeter_ledger::UnderWay, charges: bool) -> UnderWay {
+    let waits = found.oldest_ns.map_or(0, |since| now_ns().saturating_sub(since) / 1_000_000_000);
+    UnderWay {
+        buckets: found.buckets,
+        oldest_s: waits,
+        uncounted: if charges { found.uncounted } else { 0 },
+        invoices: found.invoices,
+        alerts: found.alerts,
+    }
 }
 
 /// A refusal of a call.
@@ -92,11 +106,18 @@ impl Service {
             }
             Call::Budgets => {
                 let admission = self.stripe.as_ref().map(|stripe| stripe.admission);
+                let free = Arc::clone(&self.free);
                 let question = move |r: &Reader| {
-                    let unpaid = admission.map_or(Ok(Vec::new()), |terms| r.unpaid(&terms, now_ns()))?;
+                    let unpaid = admission
+                        .map_or(Ok(Vec::new()), |terms| r.unpaid(&terms, &mut free.lock(), now_ns()))?;
                     Ok(Reply::Budgets { budgets: r.budgets()?, unpaid })
                 };
                 self.readers.ask(question).await
+            }
+            Call::UnderWay => {
+                let charges = self.stripe.is_some();
+                let found = self.readers.ask(Reader::under_way).await;
+                found.map(|found| Reply::UnderWay(under_way(found, charges)))
             }
             Call::Quote { tenant, function, calls } => {
                 self.readers.ask(move |r| r.quote(&tenant, &function, calls)).await.map(Reply::Quote)

@@ -132,6 +132,9 @@ fn print_text(report: &Report) {
     println!("tenant      {}", report.tenant);
     println!("ledger      {} in {}", report.stamp, report.currency);
     println!("list total  {} {}", report.cost, report.currency);
+    if report.adjustments > 0 {
+        println!("corrections {} of {} {}", report.adjustments, report.adjusted, report.currency);
+    }
     if let Some(statement) = &report.statement {
         println!("window      {} to {} ns", statement.from_ns, statement.to_ns);
         println!("chain       {} to {} of {}", statement.first, statement.last, statement.chain);
@@ -155,6 +158,8 @@ fn json(report: &Report) -> serde_json::Value {
         "stamp": report.stamp,
         "currency": report.currency,
         "cost_pico": report.cost,
+        "adjustments": report.adjustments,
+        "adjusted_pico": report.adjusted,
         "statement": report.statement,
         "skipped": report.skipped,
         "commits": report.commits,

@@ -240,7 +240,7 @@ fn each_threshold_is_told_once_whatever_fails() {
     }
     let said = both[0].json();
     let told_of = ["type", "tenant", "ledger", "of", "percent"].map(|key| said[key].clone());
-    let expected = serde_json::json!(["budget.threshold", "dev", "twin", "monthly", 50]);
+    let expected = serde_json::json!(["budget.threshold", "dev", "unstamped", "monthly", 50]);
     assert_eq!(serde_json::json!(told_of), expected, "{said}");
     assert_eq!(said["spent"]["pico"], cost.to_string());
 

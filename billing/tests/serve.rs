@@ -18,7 +18,7 @@ fn books_and_answers() {
     let home = Home::new();
     let mut billing = home.start();
     let mut client = home.client();
-    assert_eq!((client.stamp.as_str(), client.prices.currency.as_str()), ("twin", "USD"));
+    assert_eq!((client.stamp.as_str(), client.prices.currency.as_str()), ("unstamped", "USD"));
     let prices = client.prices.clone();
     let records: Vec<_> = (1..=7).map(|n| record(&prices, "dev", n * 1_000_000_007)).collect();
     let cost: Pico = records.iter().map(|r| prices.cost(r).unwrap()).sum();
@@ -286,4 +286,20 @@ fn prices_are_checked_and_shown() {
         "[[book]]\neffective = \"2026-01-01T00:00:00Z\"\ncurrency = \"USD\"\n[book.list]\nrequest = \"-1\"\n",
     );
     assert!(!ok && told.contains("request = \"-1\" is negative"), "{told}");
+}
+
+/// Without a Stripe a ledger has no stamp; the first that is asked for is its own for ever, also once nothing is asked for.
+#[test]
+fn the_first_stamp_is_for_ever() {
+    let home = Home::new();
+    let stamp_of = |args: &[&str]| {
+        let _billing = home.start_with(args);
+        home.client().stamp
+    };
+    assert_eq!(stamp_of(&[]), "unstamped");
+    assert_eq!(stamp_of(&["--stamp", "twin"]), "twin");
+    assert_eq!(stamp_of(&[]), "twin");
+    let output = home.serve_command().args(["--stamp", "live"]).output().unwrap();
+    assert!(!output.status.success());
+    assert!(home.log().contains("stamped `twin` for ever"), "{}", home.log());
 }

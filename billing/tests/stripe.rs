@@ -12,7 +12,7 @@ use serde_json::json;
 use support::{Client, record};
 use twin::{Pair, http, until};
 use wasmeter_usage::wire::{Call, Reply};
-use wasmeter_usage::{DeviceClass, Meter, ModelUse, PriceSheet, StandingState, UsageRecord};
+use wasmeter_usage::{DeviceClass, Meter, ModelUse, Pico, PriceSheet, StandingState, UsageRecord};
 
 const DAY: i64 = 86_400;
 
@@ -394,4 +394,189 @@ fn a_selftest_and_a_restored_backup() {
     assert_eq!(pair.twin.events().0, before);
     let (agree, report) = pair.reconcile();
     assert!(agree, "{report}");
+}
+
+const WITH_MINIMUM: &str = r#"
+[[book]]
+effective = "2026-01-01T00:00:00Z"
+currency = "USD"
+[book.list]
+gpu_second = "1"
+request = "0.01"
+[book.minimum]
+amount = "5"
+currency = "USD"
+"#;
+
+/// What the price book makes of the ledger is what the invoice says, with the minimum and what was given back, each
+/// once, though billing is killed and answers are lost while it is put there.
+#[test]
+fn a_minimum_and_refunds_are_on_the_invoice() {
+    let mut pair = Pair::new();
+    let book = pair.home.dir.path().join("prices.toml");
+    std::fs::write(&book, WITH_MINIMUM).unwrap();
+    let prices = ["--prices", book.to_str().unwrap()];
+    let args = [&["--flush-after", "1", "--bucket-grace", "1"][..], &prices].concat();
+    let mut billing = pair.start(&args);
+    let mut client = pair.home.client();
+    for tenant in ["small", "big", "idle"] {
+        pair.subscribe(&mut client, tenant, "pm_card_visa");
+        pair.await_state(&mut client, tenant, StandingState::Active);
+    }
+    let sheet = client.prices.clone();
+    let mut records: Vec<_> = (0..7).map(|_| record(&sheet, "small", 1)).collect();
+    records.iter_mut().for_each(|one| {
+        (one.start_ns, one.end_ns) = (pair.twin.now_ns() - 5, pair.twin.now_ns());
+    });
+    records.extend((0..3).map(|n| heavy(&sheet, "big", n, pair.twin.now_ns())));
+    append(&mut client, &records);
+    pair.delivered(60);
+    let adjust = |client: &mut Client, tenant: &str, id: &str, of: Option<usize>, amount: Option<i128>| {
+        let call = Call::Adjust {
+            tenant: tenant.into(),
+            id: id.into(),
+            invocation: of.map(|n| records[n].invocation),
+            amount: amount.map(Pico),
+            reason: "an outage".into(),
+        };
+        assert!(matches!(client.call(&call), Reply::Adjustment(_)), "{id}");
+    };
+    adjust(&mut client, "small", "one call", Some(0), None);
+    adjust(&mut client, "big", "one call", Some(8), None);
+    adjust(&mut client, "big", "a courtesy", None, Some(-1_005_000_000_000));
+    adjust(&mut client, "big", "a courtesy", None, Some(-1_005_000_000_000));
+
+    pair.twin.post(
+        "faults",
+        &json!({"only": "/v1/invoiceitems", "next": ["drop_after", "none", "none", "drop_after", "none", "drop_before"]}),
+    );
+    pair.twin.advance(32 * DAY);
+    // Killed while the items are put on the drafts.
+    until(60, || {
+        let items = pair.rows("invoiceitem");
+        if items.is_empty() { Err(pair.home.log()) } else { Ok(()) }
+    });
+    billing.child.kill().unwrap();
+    billing.wait();
+    let _billing = pair.start(&args);
+    let mut client = pair.home.client();
+    let invoices = until(60, || {
+        let mut rows = pair.rows("invoice");
+        rows.retain(|i| i["billing_reason"] == "subscription_cycle");
+        if rows.len() >= 3 && rows.iter().all(|i| i["status"] == "paid") { Ok(rows) } else { Err(rows) }
+    });
+    let mut dues = Vec::new();
+    for tenant in ["small", "big", "idle"] {
+        let customer = pair.standing(&mut client, tenant).customer.unwrap();
+        let invoice = invoices.iter().find(|i| i["customer"] == customer.as_str()).unwrap();
+        let ns = |key: &str| invoice[key].as_u64().unwrap() * 1_000_000_000;
+        let call = Call::Bill { tenant: tenant.into(), from_ns: ns("period_start"), to_ns: ns("period_end") };
+        let Reply::Bill(bill) = client.call(&call) else { panic!("no bill") };
+        assert_eq!(invoice["total"], bill.due_minor, "{tenant}: {invoice} {bill:?}");
+        dues.push(bill.due_minor);
+    }
+    // 7 cents of 5 dollars, and a cent back; three calls of 9.01, less one and 1.005 more.
+    assert_eq!(dues, [499, 2_703 - 1_002, 0]);
+    let items = pair.rows("invoiceitem");
+    assert_eq!(items.len(), 3, "{items:?}");
+    let (agree, report) = pair.reconcile_with(&prices);
+    assert!(agree && report["items"] == 3, "{report}");
+    let check = pair.home.check();
+    assert_eq!((&check["faults"], &check["adjustments"]), (&json!(0), &json!(3)));
+    // Somebody changes an item by hand in the books of Stripe: the next reconciliation tells.
+    let customer = pair.standing(&mut client, "big").customer.unwrap();
+    pair.stripe(
+        "POST",
+        "/v1/invoiceitems",
+        &format!("customer={customer}&amount=77&currency=usd&description=by%20hand"),
+    );
+    assert!(pair.reconcile_with(&prices).0, "an item of others is theirs");
+}
+
+/// Stripe counts what the ledger does not have: the invoice stays held, with the rows in the log, until that is mended.
+#[test]
+fn an_invoice_that_differs_stays_held() {
+    let mut pair = Pair::new();
+    let _billing = pair.start(&["--flush-after", "1", "--bucket-grace", "1"]);
+    let mut client = pair.home.client();
+    pair.subscribe(&mut client, "dev", "pm_card_visa");
+    pair.await_state(&mut client, "dev", StandingState::Active);
+    let records: Vec<_> = (0..5).map(|n| heavy(&client.prices, "dev", n, pair.twin.now_ns())).collect();
+    append(&mut client, &records);
+    pair.delivered(60);
+    let customer = pair.standing(&mut client, "dev").customer.unwrap();
+    pair.twin.advance(31 * DAY - 7_200);
+    let form = format!(
+        "event_name=wasmeter_requests&identifier=foreign&payload%5Bstripe_customer_id%5D={customer}\
+         &payload%5Bvalue%5D=7&timestamp={}",
+        pair.twin.now_ns() / 1_000_000_000 - 86_400
+    );
+    pair.stripe("POST", "/v1/billing/meter_events", &form);
+    pair.twin.advance(7_200 + 3 * 3_600);
+    let held = until(60, || {
+        let outbox = pair.outbox();
+        let held = outbox["held_invoices"].as_array().unwrap().iter().find(|i| i["state"] == "differs");
+        held.cloned().ok_or(outbox)
+    });
+    assert_eq!(held["tenant"], "dev");
+    assert!(held["detail"].as_str().unwrap().contains("disagree in 1 hours"), "{held}");
+    let log = pair.home.log();
+    let row = log.lines().find(|line| line.contains("ledger and stripe disagree")).unwrap();
+    for part in ["ERROR", "tenant=\"dev\"", "meter=\"requests\"", "ledger=0", "stripe=7"] {
+        assert!(row.contains(part), "{part}: {row}");
+    }
+    assert!(log.contains("invoice is not finalised: a person must look"), "{log}");
+    assert!(matches!(client.call(&Call::UnderWay), Reply::UnderWay(u) if u.invoices["differs"] == 1));
+    let status = |pair: &Pair| {
+        let rows = pair.rows("invoice");
+        rows.iter().find(|i| i["id"] == held["invoice"]).unwrap()["status"].clone()
+    };
+    // Time changes nothing of it, and the reconciler says the same.
+    pair.twin.advance(7_200);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(status(&pair), "draft");
+    let (agree, report) = pair.reconcile();
+    assert!(!agree && report["differences"].as_array().unwrap().len() == 1, "{report}");
+    // A person takes the foreign event back.
+    let form = "event_name=wasmeter_requests&type=cancel&cancel%5Bidentifier%5D=foreign";
+    pair.stripe("POST", "/v1/billing/meter_event_adjustments", form);
+    until(60, || if status(&pair) == "paid" { Ok(()) } else { Err(pair.outbox()) });
+    assert!(pair.reconcile().0);
+}
+
+/// What Stripe took and could not use comes back by a thin event, whose data billing fetches: it is not delivered, and
+/// the invoice waits for a person.
+#[test]
+fn a_report_of_meter_errors_takes_back_what_was_delivered() {
+    let mut pair = Pair::new();
+    let _billing = pair.start(&["--flush-after", "1", "--bucket-grace", "1"]);
+    let mut client = pair.home.client();
+    pair.subscribe(&mut client, "dev", "pm_card_visa");
+    pair.await_state(&mut client, "dev", StandingState::Active);
+    let meters = pair.rows("billing.meter");
+    let meter = meters.iter().find(|m| m["event_name"] == "wasmeter_gpu_time").unwrap();
+    let meter = meter["id"].as_str().unwrap();
+    pair.stripe("POST", &format!("/v1/billing/meters/{meter}/deactivate"), "");
+    let records: Vec<_> = (0..3).map(|n| heavy(&client.prices, "dev", n, pair.twin.now_ns())).collect();
+    append(&mut client, &records);
+    pair.delivered(60);
+    assert_eq!(pair.outbox()["states"].get("refused"), None);
+    pair.twin.advance(7_200);
+    let refused = until(60, || {
+        let outbox = pair.outbox();
+        let rows = outbox["buckets"].as_array().unwrap();
+        rows.iter().find(|row| row["state"] == "refused").cloned().ok_or(outbox)
+    });
+    assert_eq!((&refused["meter"], &refused["tenant"]), (&json!("gpu_time"), &json!("dev")));
+    assert!(refused["reason"].as_str().unwrap().contains("stripe could not use it"), "{refused}");
+    let log = pair.home.log();
+    assert!(log.contains("stripe could not use meter events that it took"), "{log}");
+    assert!(log.contains("archived_meter"), "{log}");
+    pair.twin.advance(32 * DAY);
+    let held = until(60, || {
+        let outbox = pair.outbox();
+        let held = outbox["held_invoices"].as_array().unwrap().first().filter(|i| i["state"] == "differs");
+        held.cloned().ok_or(outbox)
+    });
+    assert!(held["detail"].as_str().unwrap().contains("1 buckets of its period were refused"), "{held}");
 }

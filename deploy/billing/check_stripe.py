@@ -333,6 +333,8 @@ TYPES = [
     ("POST", "/v1/invoices/*", "_invoice_modify_params", "InvoiceModifyParams"),
     ("POST", "/v1/invoices/*/finalize", "_invoice_finalize_invoice_params", "InvoiceFinalizeInvoiceParams"),
     ("POST", "/v1/invoiceitems", "_invoice_item_create_params", "InvoiceItemCreateParams"),
+    ("POST", "/v1/invoiceitems/*", "_invoice_item_modify_params", "InvoiceItemModifyParams"),
+    ("GET", "/v1/invoiceitems", "_invoice_item_list_params", "InvoiceItemListParams"),
     ("POST", "/v1/billing_portal/configurations", "billing_portal._configuration_create_params", "ConfigurationCreateParams"),
 ]
 

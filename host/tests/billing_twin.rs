@@ -103,6 +103,20 @@ async fn from_checkout_to_the_invoice() {
     assert_eq!(counted["requests"], 120);
     assert!(twin.events().await > 0);
 
+    // What is on its way is seen in the host's metrics.
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let metrics = host.admin().get("/metrics").send().await.expect(200).text().to_owned();
+        let quiet = ["ready", "sending", "parked", "refused"]
+            .iter()
+            .all(|state| metrics.contains(&format!("wasmeter_outbox_buckets{{state=\"{state}\"}} 0\n")));
+        if quiet && metrics.contains("\nwasmeter_outbox_oldest_seconds 0\n") {
+            break;
+        }
+        assert!(Instant::now() < until, "{metrics}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
     let page = host.dev().post("/api/v1/tenants/dev/billing/portal", "").send().await.expect(200).json();
     let (client, path) = open(text(&page["url"]));
     let portal = client.get(&path).send().await.expect(200);

@@ -131,7 +131,7 @@ async fn one(service: &Service, alert: &DueAlert) -> Result<(), String> {
     let Some(target) = &alert.target else { return Err("the tenant wants it no more".to_owned()) };
     match alert.channel {
         AlertChannel::Webhook => {
-            let body = webhook::body(alert, &service.currency, service.stamp.as_str());
+            let body = webhook::body(alert, &service.currency, service.stamp);
             let (id, time) = (alert.id.clone(), crate::now::now_s());
             let signed = body.clone();
             let signature = service

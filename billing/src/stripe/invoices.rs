@@ -100,7 +100,10 @@ async fn examine(service: &Service, stripe: &Stripe, invoice: &InvoiceRow) -> an
     let mut report = Report::default();
     compare(&stripe.client, &catalogue, &service.readers, &customer, (start, end), &mut report).await?;
     if report.differences.is_empty() {
-        return Ok(Verdict::Finalise);
+        return Ok(match super::items::settle(service, stripe, invoice).await? {
+            Some(detail) => Verdict::Differs(detail),
+            None => Verdict::Finalise,
+        });
     }
     let differences = report.differences.len();
     if ours && now_s() < end.saturating_add(SETTLED) {

@@ -1,9 +1,11 @@
 //! Everything that has to do with Stripe. Three tasks beside the socket: [`sender`] brings buckets to Stripe,
-//! [`refresher`] reads what webhooks are about, [`invoices`] lets drafts go once they are what the ledger says. No
+//! [`refresher`] reads what webhooks are about, [`invoices`] lets drafts go once they are what the ledger says,
+//! with the minimum and the corrections of their period, which [`items`] brings onto them. No
 //! call to Stripe happens in a transaction of the ledger; what it found is written before and after.
 
 mod catalogue;
 mod invoices;
+mod items;
 mod listen;
 mod options;
 mod pace;

@@ -61,7 +61,7 @@ enum SubscribeWord {
 
 impl Access {
     /// A client, if one is asked for; all that does not fit together is refused before the first byte is sent.
-    pub(crate) fn client(&self, stamp: Stamp) -> anyhow::Result<Option<(Client, String)>> {
+    pub(crate) fn client(&self, stamp: Option<Stamp>) -> anyhow::Result<Option<(Client, String)>> {
         let Some(stripe) = self.stripe else {
             ensure!(
                 self.stripe_url.is_none() && self.stripe_key_file.is_none(),
@@ -70,8 +70,9 @@ impl Access {
             return Ok(None);
         };
         ensure!(
-            stripe == stamp,
-            "the ledger is stamped `{stamp}` for ever and --stripe says `{stripe}`; name a data directory of its own"
+            stamp.is_none_or(|stamp| stamp == stripe),
+            "the ledger is stamped `{}` for ever and --stripe says `{stripe}`; name a data directory of its own",
+            stamp.unwrap_or(stripe)
         );
         let key_file = self
             .stripe_key_file
@@ -93,7 +94,7 @@ impl Access {
 
 impl Options {
     /// What `serve` needs, if it charges at all.
-    pub(crate) fn open(&self, stamp: Stamp, sheet: PriceSheet) -> anyhow::Result<Option<Stripe>> {
+    pub(crate) fn open(&self, stamp: Option<Stamp>, sheet: PriceSheet) -> anyhow::Result<Option<Stripe>> {
         let Some((client, address)) = self.access.client(stamp)? else {
             ensure!(
                 self.webhook_secret_file.is_none() && self.webhook_listen.is_none(),
@@ -114,7 +115,7 @@ impl Options {
         Ok(Some(Stripe {
             client,
             address,
-            live: stamp == Stamp::Live,
+            live: stamp == Some(Stamp::Live),
             secret,
             admission: Admission { subscribe, grace_ns },
             buckets: Buckets {

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use wasmeter_ledger::{CountedHour, Customer};
+use wasmeter_ledger::{CountedHour, Customer, InvoiceRow};
 use wasmeter_stripe::{Catalogue, Client, StripeError};
 
 use super::{Stripe, TICK};
@@ -47,6 +47,29 @@ pub(crate) struct Report {
     /// Hours that agree if what was not answered arrived, or did not.
     pub(crate) unsure: u64,
     pub(crate) differences: Vec<Difference>,
+    /// Items of invoices that were compared: minimums and corrections.
+    pub(crate) items: u64,
+    /// Those in which both disagree.
+    pub(crate) item_differences: Vec<ItemDifference>,
+}
+
+/// An invoice on which ledger and Stripe disagree about what is not usage.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct ItemDifference {
+    pub(crate) tenant: String,
+    pub(crate) invoice: String,
+    pub(crate) kind: String,
+    /// What the ledger says, in the smallest currency unit.
+    pub(crate) ledger: i64,
+    /// What Stripe has.
+    pub(crate) stripe: i64,
+}
+
+impl Report {
+    /// Whether both agree.
+    pub(crate) fn agrees(&self) -> bool {
+        self.differences.is_empty() && self.item_differences.is_empty()
+    }
 }
 
 /// Why there is no comparison.
@@ -128,7 +151,38 @@ pub(crate) async fn all(
     for customer in readers.ask(wasmeter_ledger::Reader::customers).await? {
         compare(client, catalogue, readers, &customer, (to - WINDOW, to), &mut report).await?;
     }
+    let from = to - WINDOW;
+    for invoice in readers.ask(wasmeter_ledger::Reader::invoices).await? {
+        let out = invoice.state == "done" && matches!(invoice.seen.status.as_str(), "open" | "paid");
+        if out && invoice.seen.period_end >= from {
+            compare_items(client, readers, &invoice, &mut report).await?;
+        }
+    }
     Ok(report)
+}
+
+/// Compares what an invoice that is out has beside usage with what the ledger put there, and with its corrections.
+async fn compare_items(
+    client: &Client,
+    readers: &Readers,
+    invoice: &InvoiceRow,
+    report: &mut Report,
+) -> Result<(), ReconcileError> {
+    let id = invoice.seen.invoice.clone();
+    let (tenant, ours) = (invoice.tenant.clone(), readers.ask(move |r| r.items(&id)).await?);
+    let theirs = client.items(&invoice.seen.invoice).await?;
+    for kind in ["minimum", "adjustments"] {
+        let kept = ours.iter().find(|row| row.kind == kind).map_or(0, |row| row.amount);
+        let of_kind = theirs.iter().filter(|item| item.kind() == Some(kind));
+        let stripe = of_kind.map(|item| item.amount).fold(0, i64::saturating_add);
+        report.items += u64::from(kept != 0 || stripe != 0);
+        if kept != stripe {
+            let (tenant, invoice) = (tenant.clone(), invoice.seen.invoice.clone());
+            let difference = ItemDifference { tenant, invoice, kind: kind.to_owned(), ledger: kept, stripe };
+            report.item_differences.push(difference);
+        }
+    }
+    Ok(())
 }
 
 /// Differences go to the log, for a person.
@@ -137,6 +191,10 @@ pub(crate) fn alert(report: &Report) {
         report.differences.iter().take(TOLD)
     {
         tracing::error!(tenant, customer, meter, hour, ledger, unsure, stripe, "ledger and stripe disagree");
+    }
+    for ItemDifference { tenant, invoice, kind, ledger, stripe } in report.item_differences.iter().take(TOLD)
+    {
+        tracing::error!(tenant, invoice, kind, ledger, stripe, "ledger and stripe disagree about an invoice");
     }
     if report.differences.len() > TOLD {
         let further = report.differences.len() - TOLD;
@@ -168,7 +226,7 @@ pub(super) async fn daily(service: Arc<Service>, stripe: Arc<Stripe>, stop: Canc
         };
         next = match outcome {
             Ok(report) => {
-                let differences = report.differences.len();
+                let differences = report.differences.len() + report.item_differences.len();
                 tracing::info!(
                     hours = report.hours,
                     unsure = report.unsure,

@@ -93,9 +93,15 @@ impl Pair {
     }
 
     pub fn reconcile(&self) -> (bool, Value) {
+        self.reconcile_with(&[])
+    }
+
+    pub fn reconcile_with(&self, more: &[&str]) -> (bool, Value) {
         let data = self.home.data();
         let clock = self.twin.clock.to_str().unwrap();
-        self.run("reconcile", &["--settled=-1", "--data", data.to_str().unwrap(), "--clock-file", clock])
+        let mut args = vec!["--settled=-1", "--data", data.to_str().unwrap(), "--clock-file", clock];
+        args.extend(more);
+        self.run("reconcile", &args)
     }
 
     pub fn outbox(&self) -> Value {
@@ -106,6 +112,20 @@ impl Pair {
             .arg(self.home.data())
             .output();
         serde_json::from_slice(&output.unwrap().stdout).unwrap()
+    }
+
+    /// Calls the twin as somebody else with the key would; its answer.
+    pub fn stripe(&self, method: &str, path: &str, form: &str) -> Value {
+        let key = std::fs::read_to_string(self.twin.data.join("secret-key")).unwrap();
+        let bearer = format!("Bearer {}", key.trim());
+        let (status, text) = http(&self.twin.address, method, path, form, &[("authorization", &bearer)]);
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Rows of a kind of object at the twin.
+    pub fn rows(&self, kind: &str) -> Vec<Value> {
+        self.twin.get(&format!("state?kind={kind}"))["rows"].as_array().unwrap().clone()
     }
 
     /// Waits until nothing is under way any more.

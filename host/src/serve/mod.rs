@@ -12,6 +12,7 @@ mod models;
 mod money;
 mod outbound;
 mod telemetry;
+mod watch;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -251,6 +252,7 @@ async fn serve(
     tokio::spawn(loader.clone().let_go(stop.clone()));
     tokio::spawn(budgets.clone().keep(stop.clone()));
     tokio::spawn(telemetry::keep(metrics.clone(), stop.clone()));
+    tokio::spawn(watch::keep(billing.clone(), stop.clone()));
     let admin = AdminDeps {
         metrics: Arc::new(move || {
             metrics.run_upkeep();

@@ -1,10 +1,14 @@
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 use serde::Deserialize;
 use wasmeter_rating::due_minor;
+use wasmeter_receipt::Made;
 use wasmeter_usage::wire::{Adjustment, BillAdjustments, MAX_ADJUSTMENTS};
 use wasmeter_usage::{Draw, InvocationId, Pico};
 
 use crate::budget::{amount, month};
+use crate::open::stamp_word;
+use crate::receipt::adjusted;
+use crate::receipt::seal::Of;
 use crate::sums::time;
 use crate::{BudgetRefused, Ledger, LedgerError, Reader};
 
@@ -48,7 +52,21 @@ impl Ledger {
         now_ns: u64,
     ) -> Result<Result<Adjustment, BudgetRefused>, LedgerError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let done = adjust(&tx, ask, now_ns)?;
+        let made = adjust(&tx, ask, now_ns)?;
+        let done = match made {
+            Ok((adjustment, new)) => {
+                if let Some(row) = new {
+                    let of = Of {
+                        stamp: stamp_word(self.stamp),
+                        currency: &self.currency,
+                        unstamped: self.unstamped,
+                    };
+                    adjusted::seal(&tx, &self.signer, &of, Made::Booked, row)?;
+                }
+                Ok(adjustment)
+            }
+            Err(refused) => Err(refused),
+        };
         tx.commit()?;
         Ok(done)
     }
@@ -113,11 +131,12 @@ fn find(
     statement.query_row((tenant, value), |row| Ok(read(row))).optional()?.transpose()
 }
 
+/// The correction, and its row if it is new.
 fn adjust(
     tx: &Connection,
     ask: &AdjustmentAsk,
     now_ns: u64,
-) -> Result<Result<Adjustment, BudgetRefused>, LedgerError> {
+) -> Result<Result<(Adjustment, Option<i64>), BudgetRefused>, LedgerError> {
     let refuse = |what: String| Ok(Err(BudgetRefused(what)));
     let AdjustmentAsk { tenant, id, invocation, amount: asked, reason } = ask;
     if [tenant, id, reason].iter().any(|text| !(1..=MAX_TEXT).contains(&text.len())) {
@@ -126,7 +145,7 @@ fn adjust(
     if let Some(known) = find(tx, "name", tenant, id)? {
         let same = known.invocation == *invocation && asked.is_none_or(|amount| amount == known.amount_pico);
         return if same {
-            Ok(Ok(known))
+            Ok(Ok((known, None)))
         } else {
             refuse(format!("adjustment {id} was made before, of something else: take a new id"))
         };
@@ -165,6 +184,13 @@ fn adjust(
             (amount, draw.and_then(|draw| draw.key))
         }
     };
+    // A clock that went back: the corrections of a tenant are in the order of their times.
+    let latest: i64 = tx.query_one(
+        "SELECT coalesce(max(made_ns), 0) FROM adjustment WHERE tenant = ?1",
+        [tenant],
+        |row| row.get(0),
+    )?;
+    let now_ns = now_ns.max(latest.cast_unsigned());
     tx.execute(
         "INSERT INTO adjustment (tenant, name, invocation, draw_key, amount_pico, reason, month, made_ns)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -180,7 +206,8 @@ fn adjust(
         ),
     )?;
     let (id, reason) = (id.clone(), reason.clone());
-    Ok(Ok(Adjustment { id, invocation: *invocation, amount_pico: amount, reason, made_ns: now_ns }))
+    let made = Adjustment { id, invocation: *invocation, amount_pico: amount, reason, made_ns: now_ns };
+    Ok(Ok((made, Some(tx.last_insert_rowid()))))
 }
 
 /// The sum of a tenant's corrections in a month; of those of a key with a cap, if that is not empty.

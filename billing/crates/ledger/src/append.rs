@@ -8,6 +8,7 @@ use wasmeter_usage::{DeviceClass, PriceSheet, UsageRecord};
 
 use crate::balance::Deltas;
 use crate::judge::{Booking, judge};
+use crate::open::stamp_word;
 use crate::receipt::Links;
 use crate::receipt::chain::Linked;
 use crate::receipt::seal::{Of, seal};
@@ -75,7 +76,7 @@ impl Ledger {
             .map(|batch| append_one(&tx, &self.sheets, batch, now_ns, &mut deltas, &mut links))
             .collect::<Result<Vec<_>, _>>()?;
         deltas.store(&tx)?;
-        let of = Of { stamp: self.stamp.as_str(), currency: &self.currency };
+        let of = Of { stamp: stamp_word(self.stamp), currency: &self.currency, unstamped: self.unstamped };
         seal(&tx, &self.signer, &of, Made::Booked, &links, now_ns)?;
         tx.commit()?;
         Ok(outcomes)

@@ -8,6 +8,7 @@ use crate::append::charged_models;
 use crate::balance::Deltas;
 use crate::open::load_sheets;
 use crate::receipt::check::ChainCheck;
+use crate::receipt::check_adjusted;
 use crate::{LedgerError, Reader};
 
 /// Only so many faults are told one by one.
@@ -28,6 +29,10 @@ pub struct CheckReport {
     pub rejected: BTreeMap<String, u64>,
     /// Sum of all entries' costs.
     pub list_total: Pico,
+    /// Refunds and other corrections recomputed.
+    pub adjustments: u64,
+    /// Their sum.
+    pub adjusted: Pico,
     /// How many faults there are.
     pub faults: u64,
     /// The first hundred of them.
@@ -48,7 +53,7 @@ type ModelSums = BTreeMap<(String, String, i64), (i128, i128, i128)>;
 
 impl Reader {
     /// Recomputes, on one snapshot, every entry from its record and price sheet, all balances, the rows by model, all links,
-    /// commits and signatures, and whether sequences, batches and positions have no gap. `progress` is told the entries done and their number.
+    /// commits, corrections and signatures, and whether sequences, batches and positions have no gap. `progress` is told the entries done and their number.
     ///
     /// # Errors
     /// SQLite's. Faults in the data are no errors: they are in the report.
@@ -69,7 +74,7 @@ impl Reader {
              FROM entry e LEFT JOIN link l ON l.position = e.position ORDER BY e.position",
         )?;
         let mut rows = statement.query([])?;
-        let mut chains = ChainCheck::new(&snapshot, &self.stamp, &self.currency)?;
+        let mut chains = ChainCheck::new(&snapshot, self.of())?;
         while let Some(row) = rows.next()? {
             report.entries += 1;
             let position: i64 = row.get(0)?;
@@ -92,6 +97,7 @@ impl Reader {
                 report.fault(format!("balance of {tenant:?} is not the sum of its entries"));
             }
         }
+        check_adjusted::check(&snapshot, (&self.stamp, &self.currency), &mut report)?;
         check_sequences(&snapshot, &mut report)?;
         check_batches(&snapshot, &mut report)?;
         let mut statement = snapshot.prepare("SELECT reason, count(*) FROM rejected GROUP BY reason")?;

@@ -32,8 +32,8 @@ mod sums;
 mod usage;
 
 pub use account::{
-    About, Admission, Customer, InvoiceRow, InvoiceSeen, Observed, Refresh, Subscribe, SubscriptionSeen,
-    Webhook,
+    About, Admission, Customer, Extras, FreeUse, InvoiceRow, InvoiceSeen, ItemRow, Observed, Refresh,
+    Subscribe, SubscriptionSeen, Webhook,
 };
 pub use adjust::AdjustmentAsk;
 pub use alert::{AlertMark, DueAlert, Told};
@@ -45,6 +45,7 @@ pub use judge::{Reason, Rejection};
 pub use open::{Ledger, Stamp};
 pub use outbox::{
     Attempted, BucketRow, Claimed, Closing, CountedHour, Lane, OutboxCounts, Probe, Probed, SAFE_NS, Settled,
+    UnderWay,
 };
 pub use reader::Reader;
 pub use schema::SCHEMA_VERSION;

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use wasmeter_rating::sheet_hash;
+use wasmeter_receipt::UNSTAMPED;
 use wasmeter_usage::PriceSheet;
 
-use crate::receipt::Signer;
 use crate::receipt::adopt::adopt;
 use crate::receipt::seal::Of;
+use crate::receipt::{Signer, adjusted};
 use crate::schema::{self, Found, SCHEMA_VERSION};
 use crate::{LedgerError, Reader};
 
@@ -60,13 +61,16 @@ pub struct Ledger {
     pub(crate) conn: Connection,
     pub(crate) sheets: HashMap<String, (i64, PriceSheet)>,
     pub(crate) signer: Arc<Signer>,
-    pub(crate) stamp: Stamp,
+    pub(crate) stamp: Option<Stamp>,
+    /// The last commit that was signed before it had one.
+    pub(crate) unstamped: u64,
     pub(crate) currency: String,
     path: PathBuf,
 }
 
 impl Ledger {
-    /// Opens the ledger, creates it where there is none, migrates it where it is older. The private key of its receipts
+    /// Opens the ledger and stamps it, for ever; without a stamp it stays as it is: a ledger that nobody charges from has
+    /// none until somebody does. Creates it where there is none, migrates it where it is older. The private key of its receipts
     /// is `keys/receipt.key` beside it, made where there is none: moving it away is how a key is changed, since the public
     /// keys stay in the ledger.
     ///
@@ -74,7 +78,13 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`]; most likely a stamp or currency other than the ledger was created with.
-    pub fn open(path: &Path, stamp: Stamp, currency: &str, now_ns: u64) -> Result<Self, LedgerError> {
+    pub fn open(
+        path: &Path,
+        stamp: impl Into<Option<Stamp>>,
+        currency: &str,
+        now_ns: u64,
+    ) -> Result<Self, LedgerError> {
+        let asked = stamp.into();
         let mut conn = Connection::open(path)?;
         conn.busy_timeout(Duration::from_secs(10))?;
         let version = match schema::identify(&conn)? {
@@ -96,10 +106,8 @@ impl Ledger {
 
         let tx = conn.transaction()?;
         fix(&tx, "created_ns", &now_ns.to_string())?;
-        let found = fix(&tx, "stamp", stamp.as_str())?;
-        if found != stamp.as_str() {
-            return Err(LedgerError::Stamp { found, asked: stamp.to_string() });
-        }
+        let stamp = imprint(&tx, asked)?;
+        let unstamped = unstamped(&tx)?;
         let found = fix(&tx, "currency", currency)?;
         if found != currency {
             return Err(LedgerError::Currency { found, asked: currency.to_owned() });
@@ -108,8 +116,11 @@ impl Ledger {
         let sheets =
             load_sheets(&conn)?.into_iter().map(|(id, sheet)| (sheet.hash.clone(), (id, sheet))).collect();
         let signer = Signer::open(&conn, path, now_ns)?;
-        adopt(&mut conn, &signer, &Of { stamp: stamp.as_str(), currency: &found }, now_ns)?;
-        Ok(Self { conn, sheets, signer: Arc::new(signer), stamp, currency: found, path: path.to_owned() })
+        let of = Of { stamp: stamp_word(stamp), currency: &found, unstamped };
+        adopt(&mut conn, &signer, &of, now_ns)?;
+        adjusted::adopt(&mut conn, &signer, &of)?;
+        let (signer, path) = (Arc::new(signer), path.to_owned());
+        Ok(Self { conn, sheets, signer, stamp, unstamped, currency: found, path })
     }
 
     /// Makes a price sheet known, so that records priced with it can be booked, now and for ever.
@@ -151,6 +162,12 @@ impl Ledger {
         Ok(self.conn.execute(sql, [])?)
     }
 
+    /// What the ledger is stamped with; `None` before it has a stamp.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.stamp
+    }
+
     /// A further connection for questions, which can sign what it answers.
     ///
     /// # Errors
@@ -168,11 +185,44 @@ fn fix(conn: &Connection, key: &str, value: &str) -> Result<String, LedgerError>
     meta(conn, key)
 }
 
+/// Stamps a ledger that has no stamp; what it is stamped with afterwards.
+fn imprint(tx: &Connection, asked: Option<Stamp>) -> Result<Option<Stamp>, LedgerError> {
+    let found = find(tx, "stamp")?;
+    match (found, asked) {
+        (Some(found), Some(asked)) if found != asked.as_str() => {
+            Err(LedgerError::Stamp { found, asked: asked.to_string() })
+        }
+        (Some(found), _) => found.parse().map(Some).map_err(LedgerError::Damaged),
+        (None, None) => Ok(None),
+        (None, Some(asked)) => {
+            let commits: i64 =
+                tx.query_one("SELECT coalesce(max(number), 0) FROM signed_commit", [], |row| row.get(0))?;
+            fix(tx, "stamp", asked.as_str())?;
+            fix(tx, "unstamped_commits", &commits.to_string())?;
+            Ok(Some(asked))
+        }
+    }
+}
+
+/// The word of a stamp in receipts.
+pub(crate) fn stamp_word(stamp: Option<Stamp>) -> &'static str {
+    stamp.map_or(UNSTAMPED, Stamp::as_str)
+}
+
+/// The last commit that was signed before the ledger was stamped; 0 without one.
+pub(crate) fn unstamped(conn: &Connection) -> Result<u64, LedgerError> {
+    let Some(text) = find(conn, "unstamped_commits")? else { return Ok(0) };
+    text.parse().map_err(|_| LedgerError::Damaged(format!("meta: {text:?} is no number of commits")))
+}
+
+/// A fact, if it is there.
+pub(crate) fn find(conn: &Connection, key: &str) -> Result<Option<String>, LedgerError> {
+    Ok(conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()?)
+}
+
 /// A fact that was fixed at creation.
 pub(crate) fn meta(conn: &Connection, key: &str) -> Result<String, LedgerError> {
-    conn.query_one("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
-        .optional()?
-        .ok_or_else(|| LedgerError::Damaged(format!("meta has no {key}")))
+    find(conn, key)?.ok_or_else(|| LedgerError::Damaged(format!("meta has no {key}")))
 }
 
 /// All price sheets with their row ids, in the order in which they came.

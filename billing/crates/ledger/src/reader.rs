@@ -2,10 +2,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::Connection;
+use wasmeter_receipt::UNSTAMPED;
 use wasmeter_usage::Pico;
 
-use crate::open::{meta, open_read_only};
+use crate::open::{find, meta, open_read_only, unstamped};
 use crate::receipt::Signer;
+use crate::receipt::seal::Of;
 use crate::{LedgerError, adjust, append, balance};
 
 /// A connection for questions. It sees whole commits, and neither blocks the writer nor waits for it.
@@ -13,6 +15,7 @@ pub struct Reader {
     pub(crate) conn: Connection,
     pub(crate) currency: String,
     pub(crate) stamp: String,
+    pub(crate) unstamped: u64,
     pub(crate) signer: Option<Arc<Signer>>,
 }
 
@@ -23,8 +26,10 @@ impl Reader {
     /// [`LedgerError`] if it is not a ledger of this build's schema.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let conn = open_read_only(path)?;
-        let (currency, stamp) = (meta(&conn, "currency")?, meta(&conn, "stamp")?);
-        Ok(Self { conn, currency, stamp, signer: None })
+        let currency = meta(&conn, "currency")?;
+        let stamp = find(&conn, "stamp")?.unwrap_or_else(|| UNSTAMPED.to_owned());
+        let unstamped = unstamped(&conn)?;
+        Ok(Self { conn, currency, stamp, unstamped, signer: None })
     }
 
     /// The ledger's one currency.
@@ -33,7 +38,12 @@ impl Reader {
         &self.currency
     }
 
-    /// The ledger's stamp.
+    /// What all commits say.
+    pub(crate) fn of(&self) -> Of<'_> {
+        Of { stamp: &self.stamp, currency: &self.currency, unstamped: self.unstamped }
+    }
+
+    /// The ledger's stamp; `unstamped` before it has one.
     #[must_use]
     pub fn stamp(&self) -> &str {
         &self.stamp

@@ -3,13 +3,14 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::LedgerError;
 
 /// One script a version, in order; `PRAGMA user_version` counts those that have run.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),
     include_str!("../migrations/0003.sql"),
     include_str!("../migrations/0004.sql"),
     include_str!("../migrations/0005.sql"),
     include_str!("../migrations/0006.sql"),
+    include_str!("../migrations/0007.sql"),
 ];
 
 /// The schema version of this build.
@@ -75,7 +76,8 @@ mod tests {
                 "c676f310107c7702",
                 "23e10d101e6aece3",
                 "fa09d9167d64d7d1",
-                "4b844e0176ff5b53"
+                "4b844e0176ff5b53",
+                "1303d5d2ae459ac5"
             ]
         );
     }

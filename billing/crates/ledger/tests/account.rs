@@ -5,8 +5,9 @@ mod support;
 
 use proptest::prelude::*;
 use support::{Fixture, NOW, record};
-use wasmeter_ledger::{About, Admission, Observed, Subscribe, SubscriptionSeen, Webhook};
-use wasmeter_usage::{BudgetTerms, Standing, StandingState};
+use wasmeter_ledger::{About, Admission, FreeUse, Observed, Subscribe, SubscriptionSeen, Webhook};
+use wasmeter_rating::sheet_with;
+use wasmeter_usage::{Band, BudgetTerms, Meter, MeterTerms, Rates, Standing, StandingState, Terms, TierMode};
 
 const SECOND: u64 = 1_000_000_000;
 const DAY: u64 = 86_400 * SECOND;
@@ -36,7 +37,7 @@ fn event(id: usize, created_s: i64, status: &str) -> Webhook {
 }
 
 fn unpaid(f: &Fixture, admission: &Admission, now: u64) -> Vec<String> {
-    f.reader.unpaid(admission, now).unwrap().into_iter().map(|u| u.tenant).collect()
+    f.reader.unpaid(admission, &mut FreeUse::default(), now).unwrap().into_iter().map(|u| u.tenant).collect()
 }
 
 #[test]
@@ -79,6 +80,43 @@ fn who_must_subscribe_may_try_first() {
     f.ledger.keep_customer("dev", "cus_1", NOW).unwrap();
     read(&mut f, "trialing", NOW);
     assert_eq!(unpaid(&f, &REQUIRED, NOW), ["other"]);
+}
+
+/// What the price book includes is free, month by month, and each entry is looked at once.
+#[test]
+fn who_must_subscribe_may_use_what_is_included() {
+    let mut f = Fixture::new();
+    let included = Terms {
+        meters: [(
+            Meter::Requests,
+            MeterTerms {
+                mode: TierMode::Graduated,
+                included: 3,
+                bands: vec![Band { up_to: None, rate: 200_000 }],
+            },
+        )]
+        .into_iter()
+        .collect(),
+        minimum_minor: 500,
+    };
+    let book = sheet_with("USD", Rates { request: 200_000, ..Rates::default() }, included);
+    f.ledger.add_sheet(&book, NOW).unwrap();
+    let call = |end_ns: u64| {
+        let mut one = record("dev", "f", 5_000_000);
+        (one.start_ns, one.end_ns) = (end_ns - 5, end_ns);
+        one.price_book.clone_from(&book.hash);
+        one
+    };
+    let mut free = FreeUse::default();
+    // Two in one month and three in the next.
+    f.append(1, &[call(NOW - 25 * DAY), call(NOW - 25 * DAY), call(NOW), call(NOW), call(NOW)]).unwrap();
+    assert!(f.reader.unpaid(&REQUIRED, &mut free, NOW).unwrap().is_empty());
+    assert!(unpaid(&f, &REQUIRED, NOW).is_empty());
+    f.append(6, &[call(NOW)]).unwrap();
+    assert_eq!(f.reader.unpaid(&REQUIRED, &mut free, NOW).unwrap().len(), 1);
+    assert_eq!(unpaid(&f, &REQUIRED, NOW), ["dev"]);
+    // Another month does not make it good.
+    assert_eq!(f.reader.unpaid(&REQUIRED, &mut free, NOW + 20 * DAY).unwrap().len(), 1);
 }
 
 #[test]

@@ -120,3 +120,39 @@ fn a_quote_stands_on_the_functions_own_charged_calls() {
     assert_eq!(quote.all.max, Pico(cost(20).0 * 100));
     assert!(quote.all.p50 < quote.all.p95 && quote.all.p95 < quote.all.max, "{quote:?}");
 }
+
+/// Whoever has the file and not the key cannot change a correction unseen.
+#[test]
+fn a_changed_correction_is_found() {
+    let changes = [
+        ("UPDATE adjustment SET amount_pico = '-1' WHERE name = 'refund'", "does not hash"),
+        ("UPDATE adjustment SET amount_pico = '-999999999999999' WHERE name = 'refund'", "gives back more"),
+        ("UPDATE adjustment SET reason = 'another' WHERE name = 'other'", "does not hash"),
+        ("UPDATE adjustment SET month = '2027-01' WHERE name = 'other'", "the month is not"),
+        ("UPDATE adjustment SET draw_key = 'ci' WHERE name = 'refund'", "the key is not the one"),
+        ("DELETE FROM adjustment_seal WHERE chain = 2", "not signed"),
+        ("UPDATE adjustment_seal SET head = zeroblob(32) WHERE chain = 1", "not in the chain of entries"),
+        ("UPDATE adjustment_seal SET signature = zeroblob(64) WHERE chain = 1", "the signature is not"),
+    ];
+    for (sql, told) in changes {
+        let mut f = Fixture::new();
+        let records = [record("dev", "f", 7_000_000), record("dev", "f", 5_000_000)];
+        f.append(1, &records).unwrap();
+        adjust(&mut f, &ask("refund", Some(records[0].invocation), None)).unwrap();
+        adjust(&mut f, &ask("other", None, Some(5))).unwrap();
+        let before = f.reader.check(|_, _| ()).unwrap();
+        assert_eq!((before.faults, before.adjustments), (0, 2));
+        let conn = rusqlite::Connection::open(f.path()).unwrap();
+        for table in ["adjustment", "adjustment_seal"] {
+            conn.execute_batch(&format!("DROP TRIGGER {table}_append_1; DROP TRIGGER {table}_append_2"))
+                .unwrap();
+        }
+        assert_eq!(conn.execute(sql, []).unwrap(), 1, "{sql}");
+        let after = f.reader.check(|_, _| ()).unwrap();
+        assert!(
+            after.first_faults.iter().any(|fault| fault.contains(told)),
+            "{sql}: {:?}",
+            after.first_faults
+        );
+    }
+}

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 use support::tamper::{Source, tamper};
 use support::{Fixture, NOW, batch, prices, record};
-use wasmeter_ledger::{Ledger, LedgerError, Reader, SCHEMA_VERSION, Stamp};
+use wasmeter_ledger::{AdjustmentAsk, Ledger, LedgerError, Reader, SCHEMA_VERSION, Stamp};
 use wasmeter_rating::sheet;
 use wasmeter_receipt::{Fault, PublicKey, Report, Verifier, Wrong};
 use wasmeter_usage::{Outcome, Pico, Rates, UsageRecord};
@@ -78,6 +78,19 @@ fn busy() -> (Fixture, Vec<UsageRecord>) {
         }
         f.append(seq as u64 + 1, &all[seq..seq + size]).unwrap();
         seq += size;
+        // Corrections by either key: refunds, and amounts both ways.
+        for tenant in ["a", "b"] {
+            let id = format!("c{seq}");
+            let own = all[..seq].iter().rev().find(|r| r.tenant == tenant && r.outcome.is_charged());
+            let (invocation, amount) = match own.filter(|_| seq % 2 == 0) {
+                Some(own) => (Some(own.invocation), None),
+                None => (None, Some(Pico(seq as i128 - 30))),
+            };
+            let (tenant, reason) = (tenant.to_owned(), "an outage".to_owned());
+            let ask = AdjustmentAsk { tenant, id, invocation, amount, reason };
+            // The same call is refunded once.
+            let _ = f.ledger.adjust(&ask, NOW - 200 + seq as u64).unwrap();
+        }
     }
     (f, all)
 }
@@ -109,6 +122,10 @@ fn exports_of_every_window_and_page_size_verify() {
             assert_eq!(report.receipts, within.len() as u64);
             assert_eq!(report.cost, total(&within));
             assert_eq!((report.tenant.as_str(), report.stamp.as_str()), (tenant, "twin"));
+            let bill = f.reader.bill(tenant, window.0, window.1).unwrap();
+            let adjusted = bill.adjustments.map_or((0, Pico::ZERO), |all| (all.count, all.amount_pico));
+            assert_eq!((report.adjustments, report.adjusted), adjusted);
+            assert_eq!(adjusted.0 > 0, tenant != "c" && window.1 > NOW - 200 && window.0 < NOW - 80);
             // Nothing of the others.
             for line in whole.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()) {
                 assert!(line.get("record").is_none_or(|record| record["tenant"] == tenant));
@@ -261,4 +278,48 @@ fn a_released_ledger_opens_and_goes_on() {
     drop((ledger, reader));
     let again = Ledger::open(&path, Stamp::Twin, "USD", now).unwrap().reader().unwrap();
     assert_eq!(again.check(|_, _| ()).unwrap().commits, 2);
+}
+
+/// A ledger that nobody charges from has no stamp; who charges first stamps it for ever, and what was signed before
+/// stays good.
+#[test]
+fn a_ledger_is_stamped_by_who_charges_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.sqlite");
+    let mut records: Vec<_> = (1..=6).map(|n| record("a", "f", n * 1_000_000)).collect();
+    let late = records.split_off(3);
+    let mut ledger = Ledger::open(&path, None::<Stamp>, "USD", NOW).unwrap();
+    ledger.add_sheet(&prices(), NOW).unwrap();
+    ledger.append(&[batch("n1", 1, 1, &records)], NOW).unwrap();
+    let refund = |ledger: &mut Ledger, of: &UsageRecord, id: &str| {
+        let (tenant, reason) = ("a".to_owned(), "an outage".to_owned());
+        let invocation = Some(of.invocation);
+        let ask = AdjustmentAsk { tenant, id: id.to_owned(), invocation, amount: None, reason };
+        ledger.adjust(&ask, NOW).unwrap().unwrap();
+    };
+    refund(&mut ledger, &records[0], "one");
+    let reader = ledger.reader().unwrap();
+    assert_eq!((ledger.stamp(), reader.stamp()), (None, "unstamped"));
+    let before = verify(&export(&reader, "a", (0, u64::MAX), 2), None).unwrap();
+    assert_eq!((before.stamp.as_str(), before.receipts, before.adjustments), ("unstamped", 3, 1));
+    let early = reader.receipt_alone("a", records[0].invocation).unwrap().unwrap();
+    drop((ledger, reader));
+
+    let mut ledger = Ledger::open(&path, Stamp::Test, "USD", NOW).unwrap();
+    ledger.append(&[batch("n1", 1, 4, &late)], NOW).unwrap();
+    refund(&mut ledger, &late[0], "two");
+    drop(ledger);
+    assert!(matches!(Ledger::open(&path, Stamp::Twin, "USD", NOW), Err(LedgerError::Stamp { .. })));
+    let ledger = Ledger::open(&path, None::<Stamp>, "USD", NOW).unwrap();
+    let reader = ledger.reader().unwrap();
+    assert_eq!((ledger.stamp(), reader.stamp()), (Some(Stamp::Test), "test"));
+    let report = verify(&export(&reader, "a", (0, u64::MAX), 2), Some(&keys(&reader))).unwrap();
+    assert_eq!((report.stamp.as_str(), report.receipts, report.adjustments), ("test", 6, 2));
+    assert!(report.unknown.iter().any(|what| what.contains("before it was chosen")), "{:?}", report.unknown);
+    assert_eq!(reader.check(|_, _| ()).unwrap().first_faults, [""; 0]);
+    let now = reader.receipt_alone("a", late[0].invocation).unwrap().unwrap();
+    assert_eq!(reader.receipt_alone("a", records[0].invocation).unwrap().unwrap(), early);
+    for text in [format!("{early}\n{now}\n"), format!("{now}\n{early}\n")] {
+        assert_eq!(verify(&text, None).unwrap().stamp, "test");
+    }
 }

@@ -5,6 +5,9 @@ use crate::Hash;
 /// No commit has more entries; a transaction with more makes several.
 pub const MAX_COMMIT: usize = 1 << 16;
 
+/// The stamp of what was signed before the ledger was stamped.
+pub const UNSTAMPED: &str = "unstamped";
+
 /// How entries came into a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,7 +43,7 @@ pub struct Commit {
     pub number: u64,
     /// How.
     pub made: Made,
-    /// What the ledger is stamped with: `twin`, `test` or `live`.
+    /// What the ledger was stamped with: `twin`, `test` or `live`; [`UNSTAMPED`] before it was.
     pub stamp: String,
     /// ISO 4217.
     pub currency: String,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use wasmeter_usage::{InvocationId, Pico, PriceSheet};
 
-use crate::{Commit, Hash, PublicKey, Signature, Statement};
+use crate::{Adjusted, Commit, Hash, PublicKey, Signature, Statement};
 
 /// No line is longer than this many bytes: the longest is a commit of which every second entry is shown.
 pub const MAX_LINE: usize = 8 << 20;
@@ -109,6 +109,15 @@ pub struct CommitLine<'a> {
     pub signature: Signature,
 }
 
+/// A correction. All of a window stand between the statement and the first entry.
+#[derive(Serialize)]
+pub struct AdjustedLine<'a> {
+    /// The correction.
+    pub adjustment: &'a Adjusted,
+    /// Over [`Adjusted::text`].
+    pub signature: Signature,
+}
+
 /// The first line of an export, but for its key.
 #[derive(Serialize)]
 pub struct StatementLine<'a> {
@@ -126,6 +135,7 @@ pub(crate) enum Line<'a> {
     Key(PublicKey),
     Commit { commit: Commit, path: Vec<Hash>, signature: Signature },
     Statement { statement: Statement, signature: Signature },
+    Adjusted { adjustment: Box<Adjusted>, signature: Signature },
 }
 
 /// A receipt as it is read.
@@ -165,6 +175,7 @@ struct Any<'a> {
     commit: Option<Commit>,
     path: Option<Vec<Hash>>,
     statement: Option<Statement>,
+    adjustment: Option<Adjusted>,
     signature: Option<Signature>,
 }
 
@@ -173,7 +184,7 @@ pub(crate) fn parse(text: &str) -> Result<Line<'_>, String> {
     let mut any: Any<'_> = serde_json::from_str(text).map_err(|e| e.to_string())?;
     let line = take(&mut any).ok_or("not a line of receipts: keys are missing")?;
     let Any { invocation, entry, cost_pico, cost, currency, record, chain, proved, .. } = &any;
-    let Any { skipped, sheet, key, commit, path, statement, signature, .. } = &any;
+    let Any { skipped, sheet, key, commit, path, statement, adjustment, signature, .. } = &any;
     let rest = invocation.is_some()
         || entry.is_some()
         || cost_pico.is_some()
@@ -188,6 +199,7 @@ pub(crate) fn parse(text: &str) -> Result<Line<'_>, String> {
         || commit.is_some()
         || path.is_some()
         || statement.is_some()
+        || adjustment.is_some()
         || signature.is_some();
     if rest { Err("keys of two kinds of lines".into()) } else { Ok(line) }
 }
@@ -216,6 +228,9 @@ fn take<'a>(any: &mut Any<'a>) -> Option<Line<'a>> {
     }
     if let Some(commit) = any.commit.take() {
         return Some(Line::Commit { commit, path: any.path.take()?, signature: any.signature.take()? });
+    }
+    if let Some(adjustment) = any.adjustment.take() {
+        return Some(Line::Adjusted { adjustment: Box::new(adjustment), signature: any.signature.take()? });
     }
     let statement = any.statement.take()?;
     Some(Line::Statement { statement, signature: any.signature.take()? })

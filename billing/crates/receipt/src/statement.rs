@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use wasmeter_usage::Pico;
 
-use crate::Hash;
+use crate::{Adjustments, Hash};
 
 /// What an export holds: the entries of one tenant that ended in `from_ns .. to_ns`, as of a commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,20 +37,33 @@ pub struct Statement {
     pub made_ns: u64,
     /// Which key signed.
     pub key: Hash,
+    /// The corrections; absent where the tenant never had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adjustments: Option<Adjustments>,
 }
 
 impl Statement {
-    /// What is signed: a line with the form's name, then one a field, in the order above; the tenant as a JSON string.
+    /// What is signed: a line with the form's name, then one a field, in the order above; the tenant as a JSON string. With
+    /// corrections it is form 2, and their fields stand at its end.
     #[must_use]
     pub fn text(&self) -> String {
         let Self { stamp, currency, from_ns, to_ns, entries, cost_pico, first, last, .. } = self;
         let Self { tenant, chain, head, commit, commit_hash, made_ns, key, .. } = self;
         let tenant = serde_json::Value::from(tenant.as_str());
         let cost_pico = cost_pico.0;
-        format!(
-            "wasmeter-statement/1\ntenant {tenant}\nstamp {stamp}\ncurrency {currency}\nfrom_ns {from_ns}\n\
+        let form = if self.adjustments.is_some() { 2 } else { 1 };
+        let mut text = format!(
+            "wasmeter-statement/{form}\ntenant {tenant}\nstamp {stamp}\ncurrency {currency}\nfrom_ns {from_ns}\n\
              to_ns {to_ns}\nentries {entries}\ncost_pico {cost_pico}\nfirst {first}\nlast {last}\nchain {chain}\n\
              head {head}\ncommit {commit}\ncommit_hash {commit_hash}\nmade_ns {made_ns}\nkey {key}\n"
-        )
+        );
+        if let Some(Adjustments { count, amount_pico, first, last, chain, head }) = &self.adjustments {
+            text.push_str(&format!(
+                "adjustments {count}\nadjusted_pico {}\nadjustments_first {first}\nadjustments_last {last}\n\
+                 adjustments_chain {chain}\nadjustments_head {head}\n",
+                amount_pico.0
+            ));
+        }
+        text
     }
 }

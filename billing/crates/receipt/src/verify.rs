@@ -5,8 +5,8 @@ use wasmeter_usage::{InvocationId, Pico, PriceSheet, RECORD_VERSION, UsageRecord
 
 use crate::line::{Line, Receipt, parse};
 use crate::{
-    Chain, Commit, Fault, Hash, Link, MAX_COMMIT, Made, PublicKey, Signature, Skipped, Statement, Wrong,
-    rebuild, record_hash,
+    Adjusted, Chain, Commit, Fault, Hash, Link, MAX_COMMIT, Made, PublicKey, Signature, Skipped, Statement,
+    UNSTAMPED, Wrong, rebuild, record_hash,
 };
 
 /// Price sheets and keys of one export, at most.
@@ -32,6 +32,10 @@ pub struct Report {
     pub commits: u64,
     /// What the receipts cost together.
     pub cost: Pico,
+    /// Refunds and other corrections.
+    pub adjustments: u64,
+    /// Their sum; below zero for what the tenant gets back.
+    pub adjusted: Pico,
     /// What the export says of itself; `None` of receipts that stand alone.
     pub statement: Option<Statement>,
     /// Keys whose signatures were checked.
@@ -64,6 +68,22 @@ pub struct Verifier {
     adopted: u64,
     jumps: u64,
     cost: Pico,
+    corrections: Corrections,
+    unstamped: u64,
+}
+
+/// The corrections that were shown.
+#[derive(Default)]
+struct Corrections {
+    count: u64,
+    sum: Pico,
+    adopted: u64,
+    /// Place, hash and time of the last.
+    last: Option<(u64, Hash, u64)>,
+    /// What is given back of an invocation.
+    refunds: HashMap<InvocationId, Pico>,
+    /// The link at a place in the chain of entries, as one of them names it.
+    anchors: HashMap<u64, Hash>,
 }
 
 /// What kind of file it is.
@@ -106,6 +126,8 @@ impl Verifier {
             adopted: 0,
             jumps: 0,
             cost: Pico::ZERO,
+            corrections: Corrections::default(),
+            unstamped: 0,
         }
     }
 
@@ -148,6 +170,9 @@ impl Verifier {
             }
             (Form::Export(_), Line::Skipped(skipped)) => self.skip(&skipped),
             (Form::Export(_), Line::Sheet(sheet)) => self.learn_sheet(sheet),
+            (Form::Export(_), Line::Adjusted { adjustment, signature }) => {
+                self.adjust(&adjustment, &signature)
+            }
             (Form::Export(_), Line::Commit { commit, path, signature }) => {
                 self.seal(commit, &path, &signature)
             }
@@ -170,6 +195,7 @@ impl Verifier {
             }
             (Some(Owed::Key(id)), Line::Commit { commit, .. }) => commit.key == id,
             (Some(Owed::Key(id)), Line::Statement { statement, .. }) => statement.key == id,
+            (Some(Owed::Key(id)), Line::Adjusted { adjustment, .. }) => adjustment.key == id,
             _ => false,
         };
         if paid {
@@ -294,6 +320,12 @@ impl Verifier {
                     .into(),
             ));
         }
+        if let Some(refund) = self.corrections.refunds.get(&record.invocation)
+            && refund.0.checked_neg().is_none_or(|back| back > cost.0)
+        {
+            let message = format!("a correction of {refund} is of an invocation that cost {cost}");
+            return Err((Wrong::Sum, message));
+        }
         if self.seen.len() < MAX_COMPARED && !self.seen.insert(record.invocation) {
             return Err((Wrong::Order, "this invocation was there before".into()));
         }
@@ -338,6 +370,73 @@ impl Verifier {
         self.follow(skipped.entry, &skipped.chain)
     }
 
+    /// A correction: signed, the next in its chain, of this window.
+    fn adjust(&mut self, adjusted: &Adjusted, signature: &Signature) -> Result<(), Refused> {
+        let Form::Export(statement) = &self.form else { return Ok(()) };
+        let order = |message: String| Err((Wrong::Order, message));
+        if self.last.is_some() || self.commit.is_some() {
+            return order("corrections stand before the first entry".to_owned());
+        }
+        let Some(stated) = statement.adjustments.clone() else {
+            return Err((Wrong::Sum, "the statement says that there is no correction".to_owned()));
+        };
+        self.check_signature(adjusted.key, &adjusted.text(), signature)?;
+        if self.tenant.as_ref() != Some(&adjusted.tenant)
+            || adjusted.currency != self.currency
+            || (adjusted.stamp != self.stamp && adjusted.stamp != UNSTAMPED)
+        {
+            let Adjusted { tenant, stamp, currency, .. } = adjusted;
+            let message =
+                format!("the correction is of tenant {tenant:?}, of a ledger {stamp} in {currency}");
+            return Err((Wrong::Record, message));
+        }
+        let index = adjusted.index;
+        let (expected, before, since) = match self.corrections.last {
+            None => (Some(stated.first), None, 0),
+            Some((index, hash, made_ns)) => (index.checked_add(1), Some(hash), made_ns),
+        };
+        if Some(index) != expected || index > stated.last || index == 0 {
+            return Err((Wrong::Chain, format!("correction {index} cannot stand here")));
+        }
+        if before.is_some_and(|hash| hash != adjusted.previous)
+            || (index == 1 && adjusted.previous != Hash::ZERO)
+            || (index == stated.chain && adjusted.hash() != stated.head)
+        {
+            return Err((Wrong::Chain, format!("correction {index} does not hang on those around it")));
+        }
+        if adjusted.made_ns < since || !self.within(adjusted.made_ns) {
+            let message =
+                format!("the correction was made at {}, outside the window or of order", adjusted.made_ns);
+            return Err((Wrong::Window, message));
+        }
+        let known = self.corrections.refunds.len().max(self.corrections.anchors.len());
+        if known >= MAX_COMPARED {
+            return order("too many corrections".to_owned());
+        }
+        if let Some(text) = &adjusted.invocation {
+            let invocation: InvocationId = text
+                .parse()
+                .ok()
+                .filter(|invocation: &InvocationId| invocation.to_string() == *text)
+                .ok_or_else(|| (Wrong::Record, format!("{text:?} is no invocation")))?;
+            if self.corrections.refunds.insert(invocation, adjusted.amount_pico).is_some() {
+                return order(format!("invocation {invocation} is refunded twice"));
+            }
+        }
+        if let Some(other) = self.corrections.anchors.insert(adjusted.chain, adjusted.head)
+            && other != adjusted.head
+        {
+            return Err((Wrong::Chain, format!("two links are said to be link {}", adjusted.chain)));
+        }
+        let sum = self.corrections.sum.checked_add(adjusted.amount_pico);
+        self.corrections.sum =
+            sum.ok_or_else(|| (Wrong::Sum, "the corrections sum up to more than any amount".to_owned()))?;
+        self.corrections.count += 1;
+        self.corrections.adopted += u64::from(adjusted.made == Made::Adopted);
+        self.corrections.last = Some((index, adjusted.hash(), adjusted.made_ns));
+        Ok(())
+    }
+
     fn within(&self, end_ns: u64) -> bool {
         match &self.form {
             Form::Export(statement) => (statement.from_ns..statement.to_ns).contains(&end_ns),
@@ -374,6 +473,10 @@ impl Verifier {
                 Wrong::Chain,
                 format!("link {} is not the chain's end as it was stated", chain.index),
             ));
+        }
+        if self.corrections.anchors.get(&chain.index).is_some_and(|link| *link != chain.link) {
+            let message = format!("link {} is not the one that a correction names", chain.index);
+            return Err((Wrong::Chain, message));
         }
         if let Some(first) = self.open.first()
             && self.open.len() >= MAX_COMMIT
@@ -436,7 +539,13 @@ impl Verifier {
         signature: &Signature,
     ) -> Result<(), Refused> {
         self.check_signature(commit.key, &commit.text(), signature)?;
-        if commit.stamp != self.stamp || commit.currency != self.currency {
+        // What stands alone shows no statement: the first that is stamped says with what.
+        if matches!(self.form, Form::Alone) && self.stamp == UNSTAMPED {
+            self.stamp.clone_from(&commit.stamp);
+        }
+        let early = commit.stamp == UNSTAMPED && self.stamp != UNSTAMPED;
+        self.unstamped += u64::from(early);
+        if (commit.stamp != self.stamp && !early) || commit.currency != self.currency {
             let message = format!("the commit is of a ledger {} in {}", commit.stamp, commit.currency);
             return Err((Wrong::Commit, message));
         }
@@ -530,6 +639,18 @@ impl Verifier {
                 self.jumps
             ));
         }
+        if self.unstamped > 0 {
+            unknown.push(format!(
+                "{} commits were signed before it was chosen what the ledger charges to",
+                self.unstamped
+            ));
+        }
+        if self.corrections.adopted > 0 {
+            unknown.push(format!(
+                "{} corrections were signed when the ledger was migrated, after they were made",
+                self.corrections.adopted
+            ));
+        }
         if self.adopted > 0 {
             unknown.push(format!(
                 "{} commits were signed when the ledger was migrated, after their entries were booked",
@@ -550,6 +671,8 @@ impl Verifier {
             skipped: self.skipped,
             commits: self.commits,
             cost: self.cost,
+            adjustments: self.corrections.count,
+            adjusted: self.corrections.sum,
             statement,
             keys: self.used,
             unknown,
@@ -568,6 +691,17 @@ impl Verifier {
         if last != statement.last {
             let message = format!("the last link is {last}, the statement says {}", statement.last);
             return Err((Wrong::Sum, message));
+        }
+        if let Some(stated) = &statement.adjustments {
+            let last = self.corrections.last.map_or(0, |(index, _, _)| index);
+            let shown = (self.corrections.count, self.corrections.sum, last);
+            if shown != (stated.count, stated.amount_pico, stated.last) {
+                let message = format!(
+                    "{} corrections of together {}, the statement says {} of {}: some were cut off",
+                    shown.0, shown.1.0, stated.count, stated.amount_pico.0
+                );
+                return Err((Wrong::Sum, message));
+            }
         }
         if self.cost != statement.cost_pico {
             let message =

@@ -94,6 +94,22 @@ impl Client {
         }
     }
 
+    /// One attempt with the caller's idempotency key, for what must not exist twice: after a fault of theirs with the same
+    /// key, which is repeated for a day, only a look tells what became of it.
+    pub(crate) async fn attempt_as<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        key: &str,
+    ) -> Result<T, StripeError> {
+        let what = describe(&request);
+        let Answer { status, body, .. } = self.transport.send(&request, Some(key)).await?;
+        if status.is_success() {
+            parse(&what, &body)
+        } else {
+            Err(StripeError::refused(status, &what, &body))
+        }
+    }
+
     /// One attempt, for calls whose repetition is decided elsewhere.
     pub(crate) async fn once(&self, request: &RequestBuilder) -> Result<Answer, TransportError> {
         let key = (!matches!(request.method, StripeMethod::Get)).then(fresh_key);

@@ -153,6 +153,9 @@ pub struct Invoice {
     /// What is due, in the currency's smallest unit.
     #[serde(default)]
     pub total: i64,
+    /// The sum of its lines, before credits.
+    #[serde(default)]
+    pub subtotal: i64,
     /// Whether Stripe goes on with it by itself.
     #[serde(default)]
     pub auto_advance: bool,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::{Home, event, http, now, receiver, sheet, wait};
-use wasmeter_stripe::{About, Delivery, Event, SignatureError, verify};
+use wasmeter_stripe::{About, Delivery, Event, NewItem, SignatureError, verify};
 use wasmeter_usage::Meter;
 
 /// The twin in a process of its own; see `Home::spawn`.
@@ -58,6 +58,28 @@ fn set_up_twice_changes_nothing_and_our_requests_are_on_record() {
         assert!((27..32).contains(&((end - start) / 86_400)));
         assert!(matches!(client.send_event(&event(&customer, "r1", 3, now())).await, Delivery::Delivered));
         home.control("POST", "clock", &json!({"advance": end - now() + 1}));
+        let draft = home.rows("invoice").into_iter().rfind(|i| i["status"] == "draft").unwrap();
+        let draft = draft["id"].as_str().unwrap();
+        let total = client.invoice(draft).await.unwrap().total;
+        let item = |amount, key: &str| NewItem {
+            invoice: draft,
+            customer: &customer,
+            kind: "adjustments",
+            amount,
+            currency: "USD",
+            description: "Refunds and corrections (2)".into(),
+            key: key.to_owned(),
+        };
+        let made = client.add_item(&item(-5, "once")).await.unwrap();
+        assert_eq!(client.add_item(&item(-5, "once")).await.unwrap().id, made.id);
+        let found = client.items(draft).await.unwrap();
+        assert_eq!(
+            found.iter().map(|i| (i.kind(), i.amount)).collect::<Vec<_>>(),
+            [(Some("adjustments"), -5)]
+        );
+        assert_eq!(client.invoice(draft).await.unwrap().total, total - 5);
+        assert_eq!(client.change_item(&made.id, 0).await.unwrap().amount, 0);
+        assert_eq!(client.invoice(draft).await.unwrap().subtotal, total);
         let draft = home.rows("invoice").into_iter().find(|i| i["status"] == "draft").unwrap();
         let id = draft["id"].as_str().unwrap();
         assert!(!client.hold(id).await.unwrap().auto_advance);

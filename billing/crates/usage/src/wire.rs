@@ -1,6 +1,7 @@
 //! What travels over `billing.sock`: frames of a little-endian `u32` length and that many bytes of JSON, one
 //! [`Reply`] to each [`Call`], in order. The host opens as many connections as it needs.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
@@ -191,6 +192,8 @@ pub enum Call {
         /// Tenant.
         tenant: String,
     },
+    /// What is under way to Stripe and to those who want to be told.
+    UnderWay,
 }
 
 /// Grouping of usage rows.
@@ -292,6 +295,8 @@ pub enum Reply {
     },
     /// To `Standing`.
     Standing(Standing),
+    /// To `UnderWay`.
+    UnderWay(UnderWay),
     /// The call was refused; nothing changed.
     Refused {
         /// Stable word, such as `gap`, `protocol`, `malformed`, `internal`; about payments `stripe_off` (no Stripe is
@@ -300,6 +305,21 @@ pub enum Reply {
         /// What, which, and what to do.
         message: String,
     },
+}
+
+/// What is not delivered yet. Where nobody is charged there are no buckets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnderWay {
+    /// Buckets of usage by state: `open`, `waiting` (for a subscription), `ready`, `sending`, `parked`, `refused`.
+    pub buckets: BTreeMap<String, u64>,
+    /// For how long the oldest bucket that is to be delivered waits, in seconds.
+    pub oldest_s: u64,
+    /// Entries that are not yet counted in buckets; 0 where nobody is charged.
+    pub uncounted: u64,
+    /// Drafts of invoices by state: `held`, or `differs` where a person must look.
+    pub invoices: BTreeMap<String, u64>,
+    /// Alerts of budgets that are to be told.
+    pub alerts: u64,
 }
 
 /// What a function's calls cost at list price, from those of its charged calls that are among the tenant's last ones.
@@ -491,6 +511,12 @@ pub struct ExportCursor {
     pub keys: Vec<u64>,
     /// Price sheets that were shown.
     pub sheets: Vec<u64>,
+    /// The last correction that was shown.
+    #[serde(default)]
+    pub adjusted: u64,
+    /// The last one that is.
+    #[serde(default)]
+    pub adjusted_last: u64,
 }
 
 /// A public key of receipts.

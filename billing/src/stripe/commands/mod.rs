@@ -10,6 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use wasmeter_ledger::{Reader, Stamp};
+use wasmeter_receipt::UNSTAMPED;
 use wasmeter_stripe::Client;
 
 use super::Access;
@@ -27,11 +28,12 @@ fn client(access: &Access, data: Option<&Path>) -> anyhow::Result<(Client, Stamp
     if let Some(data) = data.filter(|data| ledger_path(data).exists()) {
         let found = open(data)?.stamp().to_owned();
         ensure!(
-            found == stamp.as_str(),
+            found == stamp.as_str() || found == UNSTAMPED,
             "the ledger is stamped `{found}` for ever and --stripe says `{stamp}`; name a data directory of its own"
         );
     }
-    let (client, _) = access.client(stamp)?.context("name which Stripe: --stripe twin, test or live")?;
+    let (client, _) =
+        access.client(Some(stamp))?.context("name which Stripe: --stripe twin, test or live")?;
     Ok((client, stamp))
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
         Format::Text => print_text(&report),
     }
-    Ok(if report.differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.agrees() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn print_text(report: &Report) {
@@ -59,5 +59,10 @@ fn print_text(report: &Report) {
             "  {} {} {} hour {}: ledger {} (+{} unsure), stripe {}",
             d.tenant, d.customer, d.meter, d.hour, d.ledger, d.unsure, d.stripe
         );
+    }
+    println!("items compared  {}", report.items);
+    println!("differences     {}", report.item_differences.len());
+    for d in &report.item_differences {
+        println!("  {} {} {}: ledger {}, stripe {}", d.tenant, d.invoice, d.kind, d.ledger, d.stripe);
     }
 }

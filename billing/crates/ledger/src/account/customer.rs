@@ -1,5 +1,6 @@
 use rusqlite::OptionalExtension;
 
+use super::FreeUse;
 use super::standing::{Admission, Standings};
 use crate::sums::time;
 use crate::{Ledger, LedgerError, Reader};
@@ -130,8 +131,9 @@ impl Reader {
     pub fn unpaid(
         &self,
         admission: &Admission,
+        free: &mut FreeUse,
         now_ns: u64,
     ) -> Result<Vec<wasmeter_usage::Unpaid>, LedgerError> {
-        Standings { conn: &self.conn }.unpaid(admission, now_ns)
+        Standings { conn: &self.conn }.unpaid(admission, free, now_ns)
     }
 }

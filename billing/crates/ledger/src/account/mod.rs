@@ -5,7 +5,9 @@
 //! webhooks matters.
 
 mod customer;
+mod free;
 mod invoice;
+mod item;
 mod refresh;
 mod standing;
 mod subscription;
@@ -16,7 +18,9 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::LedgerError;
 
 pub use customer::Customer;
+pub use free::FreeUse;
 pub use invoice::{InvoiceRow, InvoiceSeen};
+pub use item::{Extras, ItemRow};
 pub use refresh::{About, Refresh};
 pub use standing::{Admission, Subscribe};
 pub use subscription::SubscriptionSeen;

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension};
 use wasmeter_usage::{BudgetTerms, Standing, StandingState, Unpaid};
 
+use super::FreeUse;
 use crate::LedgerError;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -12,7 +13,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub enum Subscribe {
     /// It may: its usage waits, and is its operator's.
     Optional,
-    /// It may not, unless it pays from credits.
+    /// It may not once it used more than the price book includes, unless it pays from credits.
     Required,
 }
 
@@ -142,7 +143,12 @@ impl Standings<'_> {
             .collect()
     }
 
-    pub(super) fn unpaid(&self, admission: &Admission, now_ns: u64) -> Result<Vec<Unpaid>, LedgerError> {
+    pub(super) fn unpaid(
+        &self,
+        admission: &Admission,
+        free: &mut FreeUse,
+        now_ns: u64,
+    ) -> Result<Vec<Unpaid>, LedgerError> {
         // Whoever has nothing but subscriptions in order is not looked at.
         let mut doubtful: BTreeSet<String> = self
             .conn
@@ -174,6 +180,9 @@ impl Standings<'_> {
                 StandingState::None if admission.subscribe == Subscribe::Optional => continue,
                 StandingState::None => "there is no subscription; subscribe to go on",
             };
+            if standing.state == StandingState::None && !free.is_over(self.conn, &tenant)? {
+                continue;
+            }
             // Credits are paid beforehand, whatever became of a subscription.
             if standing.state != StandingState::Unpaid && self.is_prepaid(&tenant)? {
                 continue;

@@ -63,12 +63,17 @@ impl Reader {
         let states = statement
             .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?
             .collect::<Result<_, _>>()?;
+        Ok(OutboxCounts { states, uncounted: self.uncounted()? })
+    }
+
+    /// Entries that are not yet counted in buckets.
+    pub(super) fn uncounted(&self) -> Result<u64, LedgerError> {
         let uncounted: i64 = self.conn.query_one(
             "SELECT coalesce(max(position), 0) - (SELECT position FROM outbox_read) FROM entry",
             [],
             |row| row.get(0),
         )?;
-        Ok(OutboxCounts { states, uncounted: uncounted.cast_unsigned() })
+        Ok(uncounted.cast_unsigned())
     }
 
     /// Lists buckets in the order of their making, of one state where that is named.

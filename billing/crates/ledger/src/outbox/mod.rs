@@ -24,6 +24,7 @@ mod revive;
 mod settle;
 mod step;
 mod sweep;
+mod watch;
 
 use rusqlite::Connection;
 use wasmeter_usage::Meter;
@@ -37,6 +38,7 @@ pub use list::{BucketRow, OutboxCounts};
 pub use probe::{Probe, Probed};
 pub use settle::Settled;
 pub use step::{Attempted, SAFE_NS};
+pub use watch::UnderWay;
 
 /// Seconds of an hour.
 pub(crate) const HOUR: i64 = 3_600;

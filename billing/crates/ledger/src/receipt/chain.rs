@@ -68,7 +68,7 @@ impl Links {
 }
 
 /// Length and last link of a tenant's chain before a position.
-pub(super) fn head(
+pub(crate) fn head(
     conn: &Connection,
     tenant: &str,
     position: i64,

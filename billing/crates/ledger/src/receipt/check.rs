@@ -24,10 +24,10 @@ pub(crate) struct ChainCheck<'a> {
 }
 
 impl<'a> ChainCheck<'a> {
-    pub(crate) fn new(conn: &'a Connection, stamp: &'a str, currency: &'a str) -> Result<Self, LedgerError> {
+    pub(crate) fn new(conn: &'a Connection, of: Of<'a>) -> Result<Self, LedgerError> {
         Ok(Self {
             conn,
-            of: Of { stamp, currency },
+            of,
             keys: keys::load(conn)?.into_iter().map(|(row, key, _)| (row, key)).collect(),
             heads: HashMap::new(),
             commit: None,

@@ -4,15 +4,15 @@ use rusqlite::Connection;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use wasmeter_receipt::{
-    Chain, CommitLine, Hash, KeyLine, PublicKey, ReceiptLine, SheetLine, Skipped, SkippedLine, Statement,
-    StatementLine, prove, record_hash,
+    AdjustedLine, Chain, CommitLine, Hash, KeyLine, PublicKey, ReceiptLine, SheetLine, Skipped, SkippedLine,
+    Statement, StatementLine, prove, record_hash,
 };
 use wasmeter_usage::wire::{ExportCursor, MAX_PAGE};
 use wasmeter_usage::{Pico, PriceSheet};
 
 use super::one::damaged;
 use super::seal::{self, Of, Signed};
-use super::{chain, keys};
+use super::{adjusted, chain, keys};
 use crate::open::load_sheets;
 use crate::sums::{read_sum, sums_sql, time};
 use crate::{LedgerError, Reader};
@@ -48,7 +48,7 @@ impl Reader {
         now_ns: u64,
     ) -> Result<(String, Option<ExportCursor>), LedgerError> {
         let snapshot = self.conn.unchecked_transaction()?;
-        let of = Of { stamp: &self.stamp, currency: &self.currency };
+        let of = self.of();
         let mut page =
             Page { conn: &snapshot, of, tenant, text: String::new(), commit: None, public: keys(&snapshot)? };
         let mut cursor = match cursor {
@@ -110,6 +110,7 @@ impl Reader {
             commit_hash,
             made_ns: now_ns,
             key: signer.id,
+            adjustments: adjusted::stated(page.conn, page.tenant, (from_ns, to_ns))?,
         };
         let signature = signer.sign(&statement.text())?;
         page.line(&KeyLine { key: signer.public })?;
@@ -120,6 +121,8 @@ impl Reader {
             after: first.cast_unsigned().saturating_sub(1),
             keys: vec![signer.row.cast_unsigned()],
             sheets: Vec::new(),
+            adjusted: statement.adjustments.as_ref().map_or(0, |all| all.first.saturating_sub(1)),
+            adjusted_last: statement.adjustments.as_ref().map_or(0, |all| all.last),
         })
     }
 }
@@ -158,6 +161,10 @@ impl Page<'_> {
         (from_ns, to_ns): (u64, u64),
         limit: u32,
     ) -> Result<bool, LedgerError> {
+        let mut shown = self.adjustments(cursor, limit)?;
+        if cursor.adjusted < cursor.adjusted_last || shown >= limit {
+            return Ok(cursor.adjusted < cursor.adjusted_last || cursor.last > 0);
+        }
         let sheets: HashMap<i64, PriceSheet> = load_sheets(self.conn)?.into_iter().collect();
         let mut statement = self.conn.prepare_cached(PAGE_SQL)?;
         // One more than is shown tells where a commit ends, and whether there is another page.
@@ -181,7 +188,6 @@ impl Page<'_> {
             Some(entry) => chain::previous(self.conn, self.tenant, entry.position)?,
             None => return Ok(false),
         };
-        let mut shown = 0;
         while let Some(this) = entry {
             let place = Chain { index: this.index, previous, link: this.link };
             previous = this.link;
@@ -216,6 +222,25 @@ impl Page<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// Writes corrections that are not shown yet; how many.
+    fn adjustments(&mut self, cursor: &mut ExportCursor, limit: u32) -> Result<u32, LedgerError> {
+        if cursor.adjusted >= cursor.adjusted_last {
+            return Ok(0);
+        }
+        let place = (cursor.adjusted, cursor.adjusted_last);
+        let mut shown = 0;
+        for sealed in adjusted::page(self.conn, self.of.currency, self.tenant, place, limit)? {
+            if !cursor.keys.contains(&sealed.key.cast_unsigned()) {
+                cursor.keys.push(sealed.key.cast_unsigned());
+                self.line(&KeyLine { key: sealed.public })?;
+            }
+            self.line(&AdjustedLine { adjustment: &sealed.adjusted, signature: sealed.signature })?;
+            cursor.adjusted = sealed.adjusted.index;
+            shown += 1;
+        }
+        Ok(shown)
     }
 
     fn receipt(&mut self, entry: &Entry, chain: Chain) -> Result<(), LedgerError> {

@@ -3,7 +3,7 @@ use serde_json::value::RawValue;
 use wasmeter_receipt::{Chain, Hash, Proved, ReceiptLine, prove};
 use wasmeter_usage::{InvocationId, Pico, PriceSheet};
 
-use super::seal::{self, Of};
+use super::seal;
 use super::{chain, keys};
 use crate::{LedgerError, Reader};
 
@@ -38,7 +38,7 @@ impl Reader {
             .optional()?;
         let Some((position, cost, record, sheet, index, link)) = found else { return Ok(None) };
         let sheet: PriceSheet = serde_json::from_str(&sheet).map_err(|e| damaged(position, &e))?;
-        let of = Of { stamp: &self.stamp, currency: &self.currency };
+        let of = self.of();
         let (commit, (key_row, signature)) = seal::of_position(&snapshot, &of, position)?;
         let links = seal::links(&snapshot, &commit)?;
         let place = position.cast_unsigned().checked_sub(commit.first_entry);

@@ -1,5 +1,5 @@
 use rusqlite::{Connection, OptionalExtension, Row};
-use wasmeter_receipt::{Commit, Hash, MAX_COMMIT, Made, PublicKey, Signature, root};
+use wasmeter_receipt::{Commit, Hash, MAX_COMMIT, Made, PublicKey, Signature, UNSTAMPED, root};
 
 use super::{Links, Signer};
 use crate::LedgerError;
@@ -8,6 +8,15 @@ use crate::LedgerError;
 pub(crate) struct Of<'a> {
     pub(crate) stamp: &'a str,
     pub(crate) currency: &'a str,
+    /// The last commit that was signed before the ledger was stamped.
+    pub(crate) unstamped: u64,
+}
+
+impl<'a> Of<'a> {
+    /// What a commit says that the ledger is stamped with.
+    fn stamp_of(&self, number: u64) -> &'a str {
+        if number <= self.unstamped { UNSTAMPED } else { self.stamp }
+    }
 }
 
 /// Signs the links of a transaction: one commit, or several where there are very many. Without links it does nothing.
@@ -29,7 +38,7 @@ pub(crate) fn seal(
         let commit = Commit {
             number,
             made,
-            stamp: of.stamp.to_owned(),
+            stamp: of.stamp_of(number).to_owned(),
             currency: of.currency.to_owned(),
             first_entry: position.cast_unsigned(),
             entries: part.len() as u64,
@@ -90,7 +99,7 @@ pub(super) fn read(row: &Row<'_>, of: &Of<'_>) -> Result<Signed, LedgerError> {
     let commit = Commit {
         number: number.cast_unsigned(),
         made: Made::parse(&made).ok_or_else(|| damaged("`made`"))?,
-        stamp: of.stamp.to_owned(),
+        stamp: of.stamp_of(number.cast_unsigned()).to_owned(),
         currency: of.currency.to_owned(),
         first_entry: row.get::<_, i64>(2)?.cast_unsigned(),
         entries: row.get::<_, i64>(3)?.cast_unsigned(),

@@ -12,7 +12,15 @@ use wasmeter_usage::{Meter, Pico, Standing, StandingState};
 use crate::host::{Host, request};
 
 fn page(text: &str, after: Option<u64>) -> Reply {
-    let next = after.map(|after| ExportCursor { first: 1, last: 9, after, keys: vec![1], sheets: vec![] });
+    let next = after.map(|after| ExportCursor {
+        first: 1,
+        last: 9,
+        after,
+        keys: vec![1],
+        sheets: vec![],
+        adjusted: 0,
+        adjusted_last: 0,
+    });
     Reply::Export { text: text.into(), next }
 }
 

@@ -98,3 +98,38 @@ async fn a_tenant_has_its_share_of_the_host() {
     assert_eq!(full.json()["retry"], true);
     drop((held, others));
 }
+
+#[tokio::test]
+async fn what_a_function_has_provisioned_is_there_when_the_host_is_full() {
+    let config = "[admission]\nin-flight = 4\ntenant-percent = 50\nprovisioned-percent = 50\n";
+    let mut host = Host::builder(env!("CARGO_BIN_EXE_wasmeter")).config(config).start().await;
+    host.put_tenant("other").await;
+    let wide = manifest("slow-body").public();
+    host.deploy("slow-body", &wide).await;
+    host.try_deploy("other", component("slow-body"), &wide).await.expect(201);
+    // Half of half of the host is one tenant's.
+    let kept = |n: u32| manifest("echo").public().limits(&format!("concurrency = 2\nprovisioned = {n}"));
+    let refused = host.try_deploy("dev", component("echo"), &kept(2)).await.expect(409);
+    assert!(refused.message().contains("tenant dev has 1 left of 1"), "{}", refused.message());
+    host.deploy("echo", &kept(1)).await;
+    let shown = host.dev().get("/api/v1/tenants/dev/functions/echo").send().await.expect(200).json();
+    assert_eq!((shown["provisioned"].as_u64(), shown["revision"]["limits"]["provisioned"].as_u64()), (Some(1), Some(1)));
+    for start in 0..2 {
+        let call =
+            |tenant: &str| host.anonymous().get(&format!("/fn/{tenant}/slow-body?chunks=500&delay_ms=20"));
+        // Its tenant's share is full, and the host is but for its one place.
+        let held = [call("dev").stream().await, call("dev").stream().await, call("other").stream().await];
+        held.iter().for_each(|stream| assert_eq!(stream.status(), 200, "start {start}"));
+        call("other").send().await.expect(503);
+        for _ in 0..3 {
+            host.anonymous().get("/fn/dev/echo/hello").send().await.expect(200);
+        }
+        drop(held);
+        if start == 0 {
+            host.restart().await;
+        }
+    }
+    // With the function its place goes back to all.
+    host.dev().delete("/api/v1/tenants/dev/functions/echo").send().await.expect(204);
+    host.try_deploy("other", component("echo"), &kept(1)).await.expect(201);
+}

@@ -73,6 +73,8 @@ pub(super) struct Function {
     revisions: u64,
     updated: String,
     #[serde(default)]
+    provisioned: u64,
+    #[serde(default)]
     pub(super) aliases: BTreeMap<String, BTreeMap<String, u32>>,
     revision: Option<Revision>,
 }
@@ -93,6 +95,8 @@ struct Limits {
     fuel: u64,
     deadline_ms: u64,
     concurrency: u64,
+    #[serde(default)]
+    provisioned: u64,
 }
 
 pub(crate) fn run(command: &FunctionsCommand) -> Result<()> {
@@ -146,16 +150,18 @@ fn show(f: Function) -> String {
         ("trigger", trigger(f.public)),
         ("revisions", count(f.revisions)),
         ("aliases", aliases.join(", ")),
+        ("provisioned", count(f.provisioned)),
         ("updated", f.updated),
     ];
     if let Some(r) = f.revision {
         let l = r.limits;
         let limits = format!(
-            "memory {}, fuel {}, deadline {}, concurrency {}",
+            "memory {}, fuel {}, deadline {}, concurrency {}, provisioned {}",
             wasmeter_types::ByteSize(l.memory),
             count(l.fuel),
             time(l.deadline_ms.saturating_mul(1_000_000)),
-            l.concurrency
+            l.concurrency,
+            l.provisioned
         );
         lines.extend([
             ("digest", r.digest),

@@ -84,6 +84,20 @@ pub(crate) fn deployed(now: &Snapshot) -> impl Fn(&Digest) -> bool + use<> {
     move |digest| digests.contains(digest)
 }
 
+/// The components of functions that have room provisioned, with whose they are: they stay in memory.
+pub(crate) fn provisioned(catalog: Catalog) -> impl Fn() -> Vec<(String, Digest)> + Send + 'static {
+    move || {
+        let now = catalog.snapshot();
+        let mut kept = Vec::new();
+        for (tenant, content) in now.tenants.iter().filter(|(_, content)| content.provisioned > 0) {
+            let parts = content.functions.values().flat_map(|f| f.aliases.values()).flat_map(|a| a.parts());
+            let revisions = parts.map(|p| &p.revision).filter(|r| r.manifest.limits.provisioned > 0);
+            kept.extend(revisions.map(|r| (tenant.to_string(), r.digest)));
+        }
+        kept
+    }
+}
+
 /// Uploads through the loader.
 pub(crate) struct ComponentDeployer {
     pub(crate) loader: Loader,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
+use wasmeter_catalog::Provisionable;
 use wasmeter_device::WorkerOptions;
 use wasmeter_ingress::{Domain, Tls};
 use wasmeter_metering::{Durability, SpoolOptions};
@@ -137,6 +138,9 @@ pub(crate) struct Admission {
     pub(crate) in_flight: usize,
     /// The part of them that one tenant may hold.
     pub(crate) tenant_percent: usize,
+    /// The part of them that functions may have provisioned (`limits.provisioned`); of that, one tenant may have
+    /// `tenant-percent`.
+    pub(crate) provisioned_percent: usize,
     /// wasi:nn graphs that the invocations of one tenant may hold together.
     pub(crate) tenant_graphs: usize,
     /// wasi:nn execution contexts likewise.
@@ -146,6 +150,15 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
+    /// What functions may have provisioned.
+    pub(crate) fn provisionable(&self) -> Provisionable {
+        let host = self.in_flight * self.provisioned_percent / 100;
+        let tenant = host * self.tenant_percent / 100;
+        let size = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        // Whoever may have a place at all may have one.
+        Provisionable { host: size(host), tenant: size(tenant.max(host.min(1))) }
+    }
+
     /// What of wasi:nn the invocations of one tenant may hold together.
     pub(crate) fn nn(&self) -> TenantLimits {
         TenantLimits {
@@ -314,6 +327,7 @@ impl Default for Admission {
         Self {
             in_flight: 1024,
             tenant_percent: 75,
+            provisioned_percent: 50,
             tenant_graphs: nn.graphs,
             tenant_contexts: nn.contexts,
             tenant_tensors: ByteSize(nn.tensor_bytes as u64),
@@ -380,6 +394,10 @@ impl Config {
         ensure!(
             (1..=100).contains(&self.admission.tenant_percent),
             "admission.tenant-percent must be 1 to 100"
+        );
+        ensure!(
+            self.admission.provisioned_percent <= 90,
+            "admission.provisioned-percent must be 0 to 90: the rest is for all who provision nothing"
         );
         let nn = self.admission.nn();
         ensure!(
@@ -449,6 +467,7 @@ mod tests {
         assert!(error(absent).contains("absent.pem"));
         assert!(error("[server]\nspool-max = \"64KiB\"").contains("server.spool-max"));
         assert!(error("[admission]\nin-flight = 0").contains("admission.in-flight"));
+        assert!(error("[admission]\nprovisioned-percent = 91").contains("admission.provisioned-percent"));
         assert!(error("[engines]\ndevices = [\"gpu:0\"]").contains("cuda:N"));
         assert!(error("[engines]\ndevices = [\"cpu:0\", \"cpu:0\"]").contains("twice"));
         assert!(error("[engines]\ndevices = []").contains("empty"));

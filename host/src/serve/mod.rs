@@ -122,7 +122,13 @@ async fn serve(
     let artifact_key = key(&data, "artifacts.key")?;
     let hops = HopKey::new(&key(&data, "hops.key")?);
     let outbound = Outbound::new(config.outbound.options()?, tokens.clone(), hops.clone())?;
-    let catalog = Catalog::open(Box::new(SqliteEventLog::open(&data.catalog())?)).await?;
+    let events = Box::new(SqliteEventLog::open(&data.catalog())?);
+    let provisionable = config.admission.provisionable();
+    let catalog = Catalog::open_within(events, provisionable).await?;
+    if catalog.snapshot().provisioned > provisionable.host {
+        let (provisioned, most) = (catalog.snapshot().provisioned, provisionable.host);
+        tracing::warn!(provisioned, most, "more is provisioned than this host gives: raise admission.in-flight");
+    }
     let once = Once::new(Arc::new(SqliteOnceStore::open(&data.idempotency())?));
     let there = catalog.snapshot();
     let secrets = SqliteSecretStore::open(&data.secrets(), &key(&data, "secrets.key")?, |tenant| {
@@ -249,7 +255,8 @@ async fn serve(
     wasmeter_store::write_private(&data.path().join("url"), base_url.as_bytes())?;
     let ready = Readiness::default();
     let stop = CancellationToken::new();
-    tokio::spawn(loader.clone().let_go(stop.clone()));
+    let kept = adapters::provisioned(catalog.clone());
+    tokio::spawn(loader.clone().let_go(kept, stop.clone()));
     tokio::spawn(budgets.clone().keep(stop.clone()));
     tokio::spawn(telemetry::keep(metrics.clone(), stop.clone()));
     tokio::spawn(watch::keep(billing.clone(), stop.clone()));

@@ -11,6 +11,6 @@ mod token;
 pub use budget::{Budgets, Known, LeaseError, LeaseSource, Opening, Purse};
 pub use hops::{Depth, HOPS, HopKey};
 pub use once::{Claimed, IDEMPOTENCY_KEY, KeptAnswer, OnceError, OnceKey, OnceStore, idempotency_key};
-pub use permit::{Gate, GateOptions, Permit};
+pub use permit::{Concurrency, Gate, GateOptions, Permit};
 pub use principal::{Principal, Scope, Scopes, ScopesError};
 pub use token::{Grant, KeyError, TokenKeys};

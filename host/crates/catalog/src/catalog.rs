@@ -4,7 +4,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use wasmeter_types::{FunctionName, ModelName, TenantName, unix_ns};
 
-use crate::{Event, EventLog, LogError, Snapshot};
+use crate::{Event, EventLog, LogError, Provisionable, Snapshot};
 
 /// A change that the catalog refuses; nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,7 @@ pub struct Catalog {
 struct Inner {
     log: Box<dyn EventLog>,
     snapshot: ArcSwap<Snapshot>,
+    room: Provisionable,
     /// Held over validate, append and publish, so that events are validated against what they follow.
     writer: Arc<Mutex<()>>,
 }
@@ -48,11 +49,19 @@ impl Catalog {
     /// # Errors
     /// The log's.
     pub async fn open(log: Box<dyn EventLog>) -> Result<Self, CatalogError> {
+        Self::open_within(log, Provisionable::ANY).await
+    }
+
+    /// Reads all events; new ones provision no more than there is room for.
+    ///
+    /// # Errors
+    /// The log's.
+    pub async fn open_within(log: Box<dyn EventLog>, room: Provisionable) -> Result<Self, CatalogError> {
         let mut snapshot = Snapshot::default();
         for (seq, event) in log.read_after(0).await? {
             snapshot.apply(seq, event);
         }
-        let inner = Inner { log, snapshot: ArcSwap::from_pointee(snapshot), writer: Arc::default() };
+        let inner = Inner { log, snapshot: ArcSwap::from_pointee(snapshot), room, writer: Arc::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -138,10 +147,11 @@ impl Writer {
     /// Durable first, visible after. A caller that goes away in between stops neither.
     pub(crate) async fn commit(self, event: Event) -> Result<(), CatalogError> {
         let done = tokio::spawn(async move {
-            let mut next = Snapshot::clone(&self.now());
-            let seq = next.seq + 1;
+            let now = self.now();
+            let (mut next, seq) = (Snapshot::clone(&now), now.seq + 1);
+            next.apply(seq, event.clone());
+            self.inner.room.check(&now, &next)?;
             self.inner.log.append(seq, &event).await?;
-            next.apply(seq, event);
             self.inner.snapshot.store(Arc::new(next));
             Ok(())
         });

@@ -113,7 +113,7 @@ impl Catalog {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Mutex;
 
     use async_trait::async_trait;
@@ -123,7 +123,7 @@ mod tests {
 
     /// A log in memory; the SQLite one is tested in the store.
     #[derive(Clone, Default)]
-    struct Memory(Arc<Mutex<Vec<String>>>);
+    pub(crate) struct Memory(Arc<Mutex<Vec<String>>>);
 
     #[async_trait]
     impl EventLog for Memory {

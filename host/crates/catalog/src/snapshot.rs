@@ -34,6 +34,8 @@ pub struct Function {
     pub revisions: Vec<Arc<Revision>>,
     /// Aliases.
     pub aliases: BTreeMap<AliasName, Alias>,
+    /// Invocations at one time for which the host keeps room: the most that a revision behind an alias asks for.
+    pub provisioned: u32,
 }
 
 /// A tenant.
@@ -45,6 +47,8 @@ pub struct Tenant {
     pub functions: BTreeMap<FunctionName, Arc<Function>>,
     /// Its own models.
     pub models: Models,
+    /// What all its functions have provisioned.
+    pub provisioned: u64,
 }
 
 /// Models by name.
@@ -61,6 +65,8 @@ pub struct Snapshot {
     pub models: Models,
     /// Who may use an operator model; everyone where it is not named.
     pub granted: BTreeMap<ModelName, Granted>,
+    /// What all functions have provisioned.
+    pub provisioned: u64,
 }
 
 impl Snapshot {
@@ -93,7 +99,8 @@ impl Snapshot {
                     .or_insert_with(|| Arc::new(Tenant { created_ns: at_ns, ..Tenant::default() }));
             }
             Event::TenantDeleted { tenant } => {
-                self.tenants.remove(&tenant);
+                let gone = self.tenants.remove(&tenant);
+                self.provisioned = self.provisioned.saturating_sub(gone.map_or(0, |t| t.provisioned));
                 // Who gets the name later gets nothing else with it.
                 for granted in self.granted.values_mut() {
                     if let Granted::Tenants(tenants) = granted {
@@ -102,14 +109,15 @@ impl Snapshot {
                 }
             }
             Event::Deployed { tenant, function, revision, alias } => {
-                let Some(tenant) = self.tenants.get_mut(&tenant) else { return };
-                let function = Arc::make_mut(tenant).functions.entry(function).or_default();
-                let function = Arc::make_mut(function);
+                let Some(content) = self.tenants.get_mut(&tenant) else { return };
+                let content = Arc::make_mut(content).functions.entry(function.clone()).or_default();
+                let content = Arc::make_mut(content);
                 let weights = Weights::from([(revision.id.clone(), 1)]);
-                if !function.revisions.iter().any(|r| r.id == revision.id) {
-                    function.revisions.push(Arc::new(*revision));
+                if !content.revisions.iter().any(|r| r.id == revision.id) {
+                    content.revisions.push(Arc::new(*revision));
                 }
-                function.point(alias, &weights);
+                content.point(alias, &weights);
+                self.count_provisioned(&tenant, &function);
             }
             Event::AliasSet { tenant, function, alias, weights } => {
                 self.change_function(&tenant, &function, |f| f.point(alias, &weights));
@@ -121,7 +129,10 @@ impl Snapshot {
             }
             Event::FunctionDeleted { tenant, function } => {
                 if let Some(tenant) = self.tenants.get_mut(&tenant) {
-                    Arc::make_mut(tenant).functions.remove(&function);
+                    let tenant = Arc::make_mut(tenant);
+                    let gone = tenant.functions.remove(&function).map_or(0, |f| u64::from(f.provisioned));
+                    tenant.provisioned = tenant.provisioned.saturating_sub(gone);
+                    self.provisioned = self.provisioned.saturating_sub(gone);
                 }
             }
             Event::ModelPut { version } => self.change_models(None, |models| put(models, *version)),
@@ -161,10 +172,11 @@ impl Snapshot {
         function: &FunctionName,
         change: impl FnOnce(&mut Function),
     ) {
-        let Some(tenant) = self.tenants.get_mut(tenant) else { return };
-        if let Some(function) = Arc::make_mut(tenant).functions.get_mut(function) {
+        let Some(content) = self.tenants.get_mut(tenant) else { return };
+        if let Some(function) = Arc::make_mut(content).functions.get_mut(function) {
             change(Arc::make_mut(function));
         }
+        self.count_provisioned(tenant, function);
     }
 
     /// Changes the operator's or a tenant's models; those of a tenant that is gone are gone with it.

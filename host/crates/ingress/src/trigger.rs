@@ -8,8 +8,8 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use tokio::time::Instant;
-use wasmeter_admission::{Depth, OnceKey, Permit, Principal, Scope, idempotency_key};
-use wasmeter_catalog::Revision;
+use wasmeter_admission::{Concurrency, Depth, OnceKey, Permit, Principal, Scope, idempotency_key};
+use wasmeter_catalog::{Revision, Snapshot};
 use wasmeter_runtime::{BodyError, Invocation};
 use wasmeter_types::{Error, ErrorKind, InvocationId};
 
@@ -61,9 +61,15 @@ pub(crate) fn admit(
     headers: &HeaderMap,
 ) -> Result<Admitted, Error> {
     let depth = deps.hops.check(headers)?;
-    let (revision, caller) = authorize(deps, id, target, headers)?;
+    let snapshot = deps.catalog.snapshot();
+    let (revision, caller) = authorize(deps, &snapshot, id, target, headers)?;
     deps.budgets.subscribed(target.tenant.as_str(), caller.is_tenant())?;
     let limits = &revision.manifest.limits;
+    let concurrency = Concurrency {
+        most: limits.concurrency,
+        provisioned: snapshot.provisioned(target.tenant.as_str(), target.function.as_str()),
+        provisioned_of_all: snapshot.provisioned,
+    };
     let bounds = limits.bounds();
     head::check_for(headers, bounds.headers, bounds.header_bytes, "this function's, by its [limits],")?;
     check_length(headers, limits.request_body.0)?;
@@ -72,7 +78,7 @@ pub(crate) fn admit(
             "the host cannot record more usage now: billing or the disk is not keeping up; retry later";
         return Err(Error::new(ErrorKind::Metering, message));
     }
-    let permit = deps.gate.admit(&target.tenant, &target.function, limits.concurrency)?;
+    let permit = deps.gate.admit(&target.tenant, &target.function, concurrency)?;
     Ok(Admitted { revision, caller, permit, depth })
 }
 
@@ -166,11 +172,11 @@ impl Caller {
 /// with a token.
 fn authorize(
     deps: &Deps,
+    snapshot: &Snapshot,
     id: InvocationId,
     target: &Target,
     headers: &HeaderMap,
 ) -> Result<(Arc<Revision>, Caller), Error> {
-    let snapshot = deps.catalog.snapshot();
     let Target { tenant, function, alias, .. } = target;
     let revision = snapshot.resolve(tenant.as_str(), function.as_str(), alias.as_str(), id.draw());
     let token = deps.tokens.verify_header(headers);

@@ -196,10 +196,24 @@ impl Loader {
         }
     }
 
-    /// Lets go of components that nobody calls, until it is stopped. Calls that run one keep it to their end.
-    pub async fn let_go(self, stop: CancellationToken) {
+    /// Lets go of components that nobody calls, until it is stopped. Calls that run one keep it to their end. Those that
+    /// are `kept` (owner and digest) are loaded if they are not there, and stay.
+    pub async fn let_go(
+        self,
+        kept: impl Fn() -> Vec<(String, Digest)> + Send + 'static,
+        stop: CancellationToken,
+    ) {
         let pause = (self.inner.idle / 4).clamp(Duration::from_millis(100), Duration::from_secs(30));
-        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        loop {
+            for (owner, digest) in kept() {
+                // A failure is told to who calls it.
+                if self.loaded(&digest).is_none() && self.load(&owner, digest).await.is_err() {
+                    tracing::debug!(%digest, "a provisioned component is not loaded");
+                }
+            }
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
             let gone: Vec<Slot> = self.inner.shelf.take_idle();
             metrics::gauge!("wasmeter_components_loaded").set(self.inner.shelf.len() as f64);
             if !gone.is_empty() {

@@ -84,6 +84,9 @@ pub struct Limits {
     pub response_body: ByteSize,
     /// Invocations of the function at one time on one host.
     pub concurrency: u32,
+    /// How many of them always find room on the host, whatever else runs there; none if absent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub provisioned: u32,
     /// Core instances of the component; 64 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instances: Option<u32>,
@@ -107,6 +110,12 @@ pub struct Limits {
     pub header_bytes: Option<ByteSize>,
 }
 
+/// Revision ids are made of what is written: a field that older manifests do not have must not be in it.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -116,6 +125,7 @@ impl Default for Limits {
             request_body: ByteSize(8 << 20),
             response_body: ByteSize(64 << 20),
             concurrency: 64,
+            provisioned: 0,
             instances: None,
             tables: None,
             table_elements: None,
@@ -146,6 +156,8 @@ const MOST: Limits = Limits {
     request_body: ByteSize(64 << 20),
     response_body: ByteSize(1 << 30),
     concurrency: 512,
+    // Bounded by `concurrency`, and by what the host has left.
+    provisioned: 0,
     // Bounds have ceilings of their own.
     instances: None,
     tables: None,
@@ -205,6 +217,12 @@ impl FunctionManifest {
         range("request-body (bytes)", l.request_body.0, MOST.request_body.0)?;
         range("response-body (bytes)", l.response_body.0, MOST.response_body.0)?;
         range("concurrency", l.concurrency.into(), MOST.concurrency.into())?;
+        if l.provisioned > l.concurrency {
+            return Err(ManifestError(format!(
+                "limits.provisioned is {}; it must be at most limits.concurrency, {}",
+                l.provisioned, l.concurrency
+            )));
+        }
         l.bounds().check()?;
         self.idempotency.as_ref().map_or(Ok(()), IdempotencySection::check)?;
         self.websocket.as_ref().map_or(Ok(()), WebsocketSection::check)?;
@@ -260,6 +278,7 @@ mod tests {
         assert_eq!(manifest.limits.memory, ByteSize(64 << 20));
         assert_eq!(manifest.limits.concurrency, 64);
         assert!(manifest.for_host().function.component.is_none());
+        assert!(!serde_json::to_string(&manifest).unwrap().contains("provisioned"), "it is part of no old id");
     }
 
     #[test]
@@ -269,6 +288,8 @@ mod tests {
         assert!(error("[function]\nname = \"../a\"").contains("../a"));
         assert!(error("[function]\nname = \"a\"\n[limits]\nmemory = \"2GiB\"").contains("limits.memory"));
         assert!(error("[function]\nname = \"a\"\n[limits]\nfuel = 0").contains("limits.fuel"));
+        let more = "[function]\nname = \"a\"\n[limits]\nconcurrency = 2\nprovisioned = 3";
+        assert!(error(more).contains("limits.provisioned is 3; it must be at most limits.concurrency, 2"));
         assert!(error("[function]\nname = \"a\"\n[models]\ntensors = \"2GiB\"").contains("models.tensors"));
         assert!(error("[function]\nname = \"a\"\n[idempotency]\nkeep-answers = \"25h\"").contains("24h"));
         let wide = "x".repeat(64 << 10);

@@ -52,6 +52,8 @@ pub(crate) struct LimitsView {
     response_body: u64,
     /// Invocations at one time on one host.
     concurrency: u32,
+    /// How many of them always find room.
+    provisioned: u32,
 }
 
 /// A function.
@@ -71,6 +73,8 @@ pub(crate) struct FunctionView {
     revisions: usize,
     /// By alias, the weights of its revisions.
     aliases: BTreeMap<String, Weights>,
+    /// Invocations at one time for which the host keeps room: the most that a revision behind an alias asks for.
+    provisioned: u32,
     /// RFC 3339; when its newest revision was made.
     updated: String,
 }
@@ -133,6 +137,7 @@ fn limits(limits: &Limits) -> LimitsView {
         request_body: limits.request_body.0,
         response_body: limits.response_body.0,
         concurrency: limits.concurrency,
+        provisioned: limits.provisioned,
     }
 }
 
@@ -152,6 +157,7 @@ pub(crate) fn function(
         live: live.map(|r| r.id.clone()),
         revisions: function.revisions.len(),
         aliases: function.aliases.iter().map(|(name, alias)| (name.to_string(), alias.weights())).collect(),
+        provisioned: function.provisioned,
         updated: rfc3339(newest),
     }
 }

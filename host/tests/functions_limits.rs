@@ -113,7 +113,10 @@ async fn what_a_function_has_provisioned_is_there_when_the_host_is_full() {
     assert!(refused.message().contains("tenant dev has 1 left of 1"), "{}", refused.message());
     host.deploy("echo", &kept(1)).await;
     let shown = host.dev().get("/api/v1/tenants/dev/functions/echo").send().await.expect(200).json();
-    assert_eq!((shown["provisioned"].as_u64(), shown["revision"]["limits"]["provisioned"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(
+        (shown["provisioned"].as_u64(), shown["revision"]["limits"]["provisioned"].as_u64()),
+        (Some(1), Some(1))
+    );
     for start in 0..2 {
         let call =
             |tenant: &str| host.anonymous().get(&format!("/fn/{tenant}/slow-body?chunks=500&delay_ms=20"));

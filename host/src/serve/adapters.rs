@@ -132,13 +132,21 @@ impl Deployer for ComponentDeployer {
         }
     }
 
+    async fn forget_kept(
+        &self,
+        tenant: &TenantName,
+        function: &FunctionName,
+        revisions: &[Arc<Revision>],
+    ) -> Result<(), Error> {
+        let youngest = revisions.iter().map(|r| r.created_ns).max().unwrap_or(0);
+        self.keyvalue.forget(tenant, function, youngest).await.map_err(|error| {
+            tracing::error!(%error, %tenant, %function, "what a function kept cannot be removed, so it was not deleted");
+            Error::internal()
+        })
+    }
+
     async fn forget(&self, tenant: &TenantName, function: &FunctionName, revisions: &[Arc<Revision>]) {
         self.logs.forget(tenant, function);
-        let youngest = revisions.iter().map(|r| r.created_ns).max().unwrap_or(0);
-        if let Err(error) = self.keyvalue.forget(tenant, function, youngest).await {
-            // The next start removes what belongs to no function.
-            tracing::error!(%error, %tenant, %function, "what a deleted function kept is still there");
-        }
         let snapshot = self.catalog.snapshot();
         for revision in revisions {
             let in_use =

@@ -127,7 +127,11 @@ async fn serve(
     let catalog = Catalog::open_within(events, provisionable).await?;
     if catalog.snapshot().provisioned > provisionable.host {
         let (provisioned, most) = (catalog.snapshot().provisioned, provisionable.host);
-        tracing::warn!(provisioned, most, "more is provisioned than this host gives: raise admission.in-flight");
+        tracing::warn!(
+            provisioned,
+            most,
+            "more is provisioned than this host gives: raise admission.in-flight"
+        );
     }
     let once = Once::new(Arc::new(SqliteOnceStore::open(&data.idempotency())?));
     let there = catalog.snapshot();

@@ -75,6 +75,18 @@ pub trait Deployer: Send + Sync + 'static {
         told: &watch::Sender<DeployStage>,
     ) -> Result<Checked, Error>;
 
+    /// Takes away what a function kept (`wasi:keyvalue`), before the function is deleted: the next one of its name shall
+    /// never see it. Its revisions can keep nothing from now on.
+    ///
+    /// # Errors
+    /// 500 if it cannot be taken away; the function must stay then.
+    async fn forget_kept(
+        &self,
+        tenant: &TenantName,
+        function: &FunctionName,
+        revisions: &[Arc<Revision>],
+    ) -> Result<(), Error>;
+
     /// These revisions of a function are gone from the catalog: what is kept for them can go. Another function may
     /// still use the same component ([`wasmeter_catalog::Snapshot::uses_component`]).
     async fn forget(&self, tenant: &TenantName, function: &FunctionName, revisions: &[Arc<Revision>]);

@@ -112,9 +112,12 @@ async fn delete(
         let before = shared.deps.catalog.snapshot().tenants.get(&tenant).cloned();
         // First, so that the next tenant of this name can never have them: what fails here leaves all as it was.
         shared.deps.secrets.forget(&tenant).await?;
+        let before: Arc<Tenant> = before.ok_or_else(|| Failure(Error::not_found()))?;
+        for (function, content) in &before.functions {
+            shared.deps.deployer.forget_kept(&tenant, function, &content.revisions).await?;
+        }
         shared.deps.catalog.delete_tenant(tenant.clone()).await?;
         drop(alone);
-        let before: Arc<Tenant> = before.unwrap_or_default();
         for (function, content) in &before.functions {
             shared.deps.deployer.forget(&tenant, function, &content.revisions).await;
         }

@@ -1,5 +1,5 @@
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
@@ -85,9 +85,11 @@ pub struct LogHub {
 type Functions = HashMap<(TenantName, FunctionName), Arc<FunctionLog>>;
 
 /// The log of one function.
+#[derive(Default)]
 pub(crate) struct FunctionLog {
     ring: Mutex<Ring>,
-    live: broadcast::Sender<Arc<LogLine>>,
+    /// There from the first follower on: its ring of 256 places is most of what a silent function would hold.
+    live: OnceLock<broadcast::Sender<Arc<LogLine>>>,
 }
 
 #[derive(Default)]
@@ -102,8 +104,7 @@ impl LogHub {
         if let Some(log) = self.functions.read().get(&key) {
             return log.clone();
         }
-        let new = || Arc::new(FunctionLog { ring: Mutex::default(), live: broadcast::channel(LAG).0 });
-        self.functions.write().entry(key).or_insert_with(new).clone()
+        self.functions.write().entry(key).or_default().clone()
     }
 
     /// The kept lines, oldest first.
@@ -122,7 +123,8 @@ impl LogHub {
     ) -> (Vec<Arc<LogLine>>, broadcast::Receiver<Arc<LogLine>>) {
         let log = self.of(tenant, function);
         let ring = log.ring.lock();
-        (ring.lines.iter().cloned().collect(), log.live.subscribe())
+        let live = log.live.get_or_init(|| broadcast::channel(LAG).0);
+        (ring.lines.iter().cloned().collect(), live.subscribe())
     }
 
     /// Drops the lines of a deleted function.
@@ -154,8 +156,10 @@ impl FunctionLog {
             let Some(old) = ring.lines.pop_front() else { break };
             ring.bytes -= old.text.len();
         }
-        // An error means that nobody follows.
-        let _ = self.live.send(line);
+        if let Some(live) = self.live.get() {
+            // An error means that nobody follows.
+            let _ = live.send(line);
+        }
     }
 }
 

@@ -278,7 +278,10 @@ mod tests {
         assert_eq!(manifest.limits.memory, ByteSize(64 << 20));
         assert_eq!(manifest.limits.concurrency, 64);
         assert!(manifest.for_host().function.component.is_none());
-        assert!(!serde_json::to_string(&manifest).unwrap().contains("provisioned"), "it is part of no old id");
+        assert!(
+            !serde_json::to_string(&manifest).unwrap().contains("provisioned"),
+            "it is part of no old id"
+        );
     }
 
     #[test]

@@ -1,10 +1,10 @@
 use axum::extract::State;
 use http::StatusCode;
 use wasmeter_admission::Scope;
-use wasmeter_types::FunctionName;
+use wasmeter_types::{Error, FunctionName};
 
 use crate::blobs::sweep_components;
-use crate::error::{Answer, ErrorBody};
+use crate::error::{Answer, ErrorBody, Failure};
 use crate::extract::{Caller, Segments, name};
 use crate::shared::{Shared, to_the_end};
 
@@ -23,9 +23,11 @@ pub(crate) async fn delete(
         // Nothing is deployed between this look and the function's end.
         let alone = shared.blobs_in_use.write().await;
         let before = shared.deps.catalog.snapshot().function(tenant.as_str(), function.as_str()).cloned();
+        let before = before.ok_or_else(|| Failure(Error::not_found()))?;
+        // First, so that what fails here leaves the function, to be deleted again.
+        shared.deps.deployer.forget_kept(&tenant, &function, &before.revisions).await?;
         shared.deps.catalog.delete_function(tenant.clone(), function.clone()).await?;
         drop(alone);
-        let before = before.unwrap_or_default();
         shared.deps.deployer.forget(&tenant, &function, &before.revisions).await;
         sweep_components(&shared, &tenant, before.revisions.iter().map(AsRef::as_ref)).await;
         tracing::info!(subject = caller.0.subject, %tenant, %function, "function deleted");

@@ -66,6 +66,19 @@ async fn bytes_go_with_their_last_user() {
 }
 
 #[tokio::test]
+async fn a_function_whose_pairs_cannot_be_removed_stays() {
+    let host = Host::new().await;
+    let (dev, path) = (host.dev(), "/api/v1/tenants/dev/functions/stuck");
+    host.deploy("stuck", b"component").await;
+    assert_eq!(host.delete(&dev, path).await.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(host.get(&dev, path).await.status, StatusCode::OK);
+    let tenant = host.delete(&host.operator(), "/api/v1/tenants/dev").await;
+    assert_eq!(tenant.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(host.get(&dev, path).await.status, StatusCode::OK);
+    assert!(host.seen.forgotten.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn refused_uploads_leave_nothing() {
     let host = Host::new().await;
     let dev = host.dev();

@@ -237,6 +237,15 @@ impl Deployer for Seen {
         })
     }
 
+    async fn forget_kept(
+        &self,
+        _: &TenantName,
+        function: &FunctionName,
+        _: &[Arc<Revision>],
+    ) -> Result<(), Error> {
+        if function.as_str() == "stuck" { Err(Error::internal()) } else { Ok(()) }
+    }
+
     async fn forget(&self, tenant: &TenantName, function: &FunctionName, revisions: &[Arc<Revision>]) {
         self.forgotten.lock().unwrap().push(format!("{tenant}/{function} {}", revisions.len()));
     }

@@ -84,9 +84,19 @@ impl Accounts {
     }
 
     fn count(&mut self, tenant: &TenantName, function: &FunctionName, more: Sum) {
-        let sum = self.functions.entry(tenant.clone()).or_default().entry(function.clone()).or_default();
+        let functions = self.functions.entry(tenant.clone()).or_default();
+        let sum = functions.entry(function.clone()).or_default();
         sum.keys += more.keys;
         sum.bytes += more.bytes;
-        *self.tenants.entry(tenant.clone()).or_default() += more.bytes;
+        // Who keeps nothing takes no room here either.
+        if *sum == Sum::default() {
+            functions.remove(function);
+        }
+        let all = self.tenants.entry(tenant.clone()).or_default();
+        *all += more.bytes;
+        if functions.is_empty() && *all == 0 {
+            self.functions.remove(tenant);
+            self.tenants.remove(tenant);
+        }
     }
 }

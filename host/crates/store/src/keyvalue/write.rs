@@ -1,5 +1,6 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::oneshot;
@@ -39,7 +40,57 @@ pub(super) enum Work {
 /// The answer to one command, once its transaction is on disk. Who asked may have ended.
 enum Outcome {
     Change(oneshot::Sender<Applied>, Applied),
-    Forget(oneshot::Sender<Result<(), KeyValueError>>),
+    Forget {
+        answer: oneshot::Sender<Result<(), KeyValueError>>,
+        name: (TenantName, FunctionName),
+        /// What [`Gone`] said of it before.
+        before: Option<u64>,
+    },
+}
+
+/// Longer than any invocation lives: a WebSocket may an hour.
+const REMEMBERED: Duration = Duration::from_secs(2 * 3600);
+
+/// Deleted functions, with the age of the youngest revision that is gone, for as long as something of them may still run.
+/// In memory is enough: that ends with this process.
+#[derive(Default)]
+struct Gone {
+    until: HashMap<(TenantName, FunctionName), u64>,
+    /// In the order of their deletion.
+    order: VecDeque<(Instant, TenantName, FunctionName, u64)>,
+}
+
+impl Gone {
+    fn add(
+        &mut self,
+        now: Instant,
+        tenant: TenantName,
+        function: FunctionName,
+        until_ns: u64,
+    ) -> Option<u64> {
+        while self.order.front().is_some_and(|(at, ..)| now.duration_since(*at) > REMEMBERED) {
+            let Some((_, tenant, function, until_ns)) = self.order.pop_front() else { break };
+            let name = (tenant, function);
+            // Unless it was deleted once more since.
+            if self.until.get(&name) == Some(&until_ns) {
+                self.until.remove(&name);
+            }
+        }
+        self.order.push_back((now, tenant.clone(), function.clone(), until_ns));
+        self.until.insert((tenant, function), until_ns)
+    }
+
+    /// It was not deleted after all.
+    fn take_back(&mut self, name: (TenantName, FunctionName), before: Option<u64>) {
+        match before {
+            Some(until_ns) => self.until.insert(name, until_ns),
+            None => self.until.remove(&name),
+        };
+    }
+
+    fn has(&self, name: &(TenantName, FunctionName), author: &Author) -> bool {
+        self.until.get(name).is_some_and(|until| author.revision_ns <= *until)
+    }
 }
 
 /// The thread that changes pairs.
@@ -49,9 +100,7 @@ pub(super) struct Writer {
     accounts: Accounts,
     /// Spaces whose pairs are still to be removed.
     doomed: Vec<i64>,
-    /// Deleted functions, with the age of the youngest revision that is gone. In memory is enough: what still runs of
-    /// them ends with this process.
-    gone: HashMap<(TenantName, FunctionName), u64>,
+    gone: Gone,
 }
 
 impl Writer {
@@ -73,7 +122,7 @@ impl Writer {
             .prepare("SELECT id FROM space WHERE doomed = 1")?
             .query_map([], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
-        Ok(Self { connection, tenant_total, accounts, doomed, gone: HashMap::new() })
+        Ok(Self { connection, tenant_total, accounts, doomed, gone: Gone::default() })
     }
 
     /// Works until nobody can send any more.
@@ -113,7 +162,10 @@ impl Writer {
                 Outcome::Change(answer, applied) => {
                     let _ = answer.send(if done.is_ok() { applied } else { Err(KeyValueError::Failed) });
                 }
-                Outcome::Forget(answer) => {
+                Outcome::Forget { answer, name, before } => {
+                    if done.is_err() {
+                        self.gone.take_back(name, before);
+                    }
                     let _ = answer.send(if done.is_ok() { Ok(()) } else { Err(KeyValueError::Failed) });
                 }
             }
@@ -132,7 +184,7 @@ impl Writer {
                     let name = (space.tenant.clone(), space.function.clone());
                     let applied = match &transaction {
                         Ok(transaction) if done.is_ok() => {
-                            if gone.get(&name).is_some_and(|until| author.revision_ns <= *until) {
+                            if gone.has(&name, &author) {
                                 Ok(Err(KeyValueError::Gone))
                             } else {
                                 apply(transaction, accounts, *tenant_total, &space, &author, change)
@@ -155,8 +207,9 @@ impl Writer {
                     }
                     let had = accounts.of(&tenant, &function);
                     accounts.add(&tenant, &function, Sum { keys: -had.keys, bytes: -had.bytes });
-                    gone.insert((tenant, function), until_ns);
-                    outcomes.push(Outcome::Forget(answer));
+                    let name = (tenant.clone(), function.clone());
+                    let before = gone.add(Instant::now(), tenant, function, until_ns);
+                    outcomes.push(Outcome::Forget { answer, name, before });
                 }
             }
         }
@@ -191,4 +244,31 @@ fn sweep(connection: &Connection, space: i64) -> rusqlite::Result<bool> {
     }
     connection.execute("DELETE FROM space WHERE id = ?1", [space])?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmeter_types::KeyValueLimits;
+
+    use super::*;
+
+    #[test]
+    fn deleted_functions_are_remembered_while_something_of_them_may_run() {
+        let (mut gone, start) = (Gone::default(), Instant::now());
+        let limits = KeyValueLimits { keys: 1, value: 1, total: 1, calls: 1 };
+        let old = Author { limits, revision_ns: 7 };
+        let name = |n: usize| ("dev".parse().unwrap(), format!("f{n}").parse().unwrap());
+        for n in 0..100 {
+            let (tenant, function) = name(n);
+            gone.add(start, tenant, function, 7);
+        }
+        // Deleted once more, later.
+        let (tenant, function) = name(0);
+        gone.add(start + REMEMBERED, tenant, function, 9);
+        assert!(gone.has(&name(1), &old) && !gone.has(&name(1), &Author { limits, revision_ns: 8 }));
+        let (tenant, function) = name(100);
+        gone.add(start + REMEMBERED + Duration::from_secs(1), tenant, function, 7);
+        assert!(!gone.has(&name(1), &old) && gone.has(&name(0), &old) && gone.has(&name(100), &old));
+        assert_eq!((gone.until.len(), gone.order.len()), (2, 2));
+    }
 }

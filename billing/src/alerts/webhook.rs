@@ -227,6 +227,38 @@ mod tests {
         assert_eq!(private.check("http://127.0.0.1:8000/hook"), Ok(()));
     }
 
+    /// Whoever cannot prove the name gets nothing but a greeting.
+    #[tokio::test]
+    async fn an_unknown_certificate_gets_no_alert() {
+        use tokio::io::AsyncReadExt;
+        use tokio_rustls::rustls::ServerConfig;
+        use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut text = Vec::new();
+            if let Ok(mut stream) = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(stream).await {
+                let _ = stream.read_to_end(&mut text).await;
+            }
+            text
+        });
+        let sender = Sender::new(true).unwrap();
+        let why = sender.send(&url, "alert_1", 0, &[0; 64], "{}".to_owned()).await.unwrap_err();
+        assert!(why.contains("TLS with localhost failed"), "{why}");
+        assert!(server.await.unwrap().is_empty());
+    }
+
     #[tokio::test]
     async fn a_name_of_a_private_address_is_not_posted_to() {
         let sender = Sender::new(false).unwrap();

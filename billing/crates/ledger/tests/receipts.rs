@@ -323,3 +323,25 @@ fn a_ledger_is_stamped_by_who_charges_first() {
         assert_eq!(verify(&text, None).unwrap().stamp, "test");
     }
 }
+
+/// Corrections of a ledger from before they were signed are signed when it is opened, and say so.
+#[test]
+fn corrections_from_before_are_adopted() {
+    let (mut f, _) = busy();
+    let conn = rusqlite::Connection::open(f.path()).unwrap();
+    conn.execute_batch("DROP TRIGGER adjustment_seal_append_2; DELETE FROM adjustment_seal").unwrap();
+    drop(conn);
+    let report = f.reader.check(|_, _| ()).unwrap();
+    assert!(report.first_faults.iter().any(|fault| fault.contains("adjustments are not signed")));
+    reopen(&mut f);
+    assert_eq!(f.reader.check(|_, _| ()).unwrap().first_faults, [""; 0]);
+    for tenant in ["a", "b"] {
+        let report = verify(&export(&f.reader, tenant, (0, u64::MAX), 3), None).unwrap();
+        assert!(report.adjustments > 1);
+        assert!(
+            report.unknown.iter().any(|what| what.contains("after they were made")),
+            "{:?}",
+            report.unknown
+        );
+    }
+}

@@ -100,7 +100,8 @@ wheel() {
   folder=$(mktemp -d "$work/wheel.XXXXXX")
   printf '%s --hash=sha256:%s\n' "$1" "$2" >"$folder.txt"
   pip download --no-deps --only-binary=:all: --require-hashes --implementation cp --python-version 311 --abi cp311 \
-    --platform "manylinux_2_28_$arch" --platform "manylinux_2_24_$arch" --platform "manylinux_2_35_$arch" --dest "$folder" -r "$folder.txt"
+    --platform "manylinux_2_28_$arch" --platform "manylinux_2_24_$arch" --platform "manylinux_2_35_$arch" \
+    --platform "manylinux2014_$arch" --dest "$folder" -r "$folder.txt"
   wheel=$(echo "$folder"/*.whl)
   # pip has checked it; once more with our own eyes, as a mirror's or a local index's rules are not ours.
   echo "$2  $wheel" | sha256sum --check --status || die "$wheel has not the SHA-256 that pins.env states for $1"
@@ -270,6 +271,22 @@ componentize_py() {
   finish componentize-py "$k"
 }
 
+# ---- functions in C ----
+zig() {
+  local arch sum k
+  arch=$(uname -m)
+  sum=ZIG_SHA256_$arch
+  [ -n "${!sum:-}" ] || die "no C compiler for Wasm is pinned for $arch machines: add ZIG_SHA256_$arch to pins.env"
+  k=$(key "$ZIG_WHEEL" "${!sum}")
+  done_already zig "$k" zig/zig && return 0
+  say "C compiler for Wasm (98 MB)"
+  wheel "$ZIG_WHEEL" "${!sum}" "$arch"
+  unzip_wheel "$wheel" "$work/zig"
+  chmod 755 "$work/zig/ziglang/zig"
+  place "$work/zig/ziglang" zig
+  finish zig "$k"
+}
+
 # ---- cargo's tools: one of this version or newer on the PATH will do ----
 cargo_tool() {
   local tool=$1 version=$2 found
@@ -288,6 +305,7 @@ samples
 node
 javascript
 componentize_py
+zig
 wasm
 for tool in "$@"; do
   case $tool in

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Builds functions to Wasm: target/components/<name>.wasm beside this file.
 # usage: build.sh [name…]      a name is a folder here or in _fixtures/; without names, all of them
-# A folder with Cargo.toml is Rust; with function.js JavaScript, with function.py Python (guest-sdk/).
+# A folder with Cargo.toml is Rust; with function.js JavaScript, with function.py Python (guest-sdk/); with main.c C, a core
+# module that is run as a command.
 # WASMETER_CACHE (default ~/.cache/wasmeter) holds the build folder and the models' tables.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -18,7 +19,7 @@ fi
 
 names=("$@")
 if [ ${#names[@]} -eq 0 ]; then
-  for source in "$here"/*/{Cargo.toml,function.js,function.py} "$here"/_fixtures/*/Cargo.toml; do
+  for source in "$here"/*/{Cargo.toml,function.js,function.py} "$here"/_fixtures/*/{Cargo.toml,main.c}; do
     [ ! -f "$source" ] || names+=("$(basename "$(dirname "$source")")")
   done
 fi
@@ -41,11 +42,27 @@ script() {
   find "$out/script" -name "$1-*.wasm" ! -name "*-$key.wasm" -mtime +7 -delete
 }
 
+# c NAME DIR: the same for C, with the compiler of Zig, which brings wasi-libc
+c() {
+  local key zig=$WASMETER_CACHE/zig/zig
+  [ -x "$zig" ] || { echo "build.sh: $zig is not there: run deploy/setup.sh" >&2; exit 2; }
+  key=$(cat "$2/main.c" "$here/../deploy/pins.env" | sha256sum | cut -c1-32)
+  built[$1]=$out/script/$1-$key.wasm
+  [ ! -f "${built[$1]}" ] || return 0
+  echo "building $1 (main.c)" >&2
+  mkdir -p "$out/script" "$out/zig"
+  (cd "$2" && ZIG_GLOBAL_CACHE_DIR=$out/zig ZIG_LOCAL_CACHE_DIR=$out/zig "$zig" cc -target wasm32-wasi -Os -s \
+    -Wall -Wextra -Werror -o "${built[$1]}.new" main.c && mv "${built[$1]}.new" "${built[$1]}")
+}
+
 for name in "${names[@]}"; do
   if [ -f "$here/$name/Cargo.toml" ]; then
     dir=$here/$name
   elif [ -f "$here/_fixtures/$name/Cargo.toml" ]; then
     dir=$here/_fixtures/$name
+  elif [ -f "$here/_fixtures/$name/main.c" ]; then
+    c "$name" "$here/_fixtures/$name"
+    continue
   elif [ -f "$here/$name/function.js" ]; then
     script "$name" "$here/../functions/$name" function.js js
     continue

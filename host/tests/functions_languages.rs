@@ -1,4 +1,4 @@
-//! Functions in JavaScript and Python on the real host: what they answer, and what it is billed.
+//! Functions in JavaScript, Python and C on the real host: what they answer, and what it is billed.
 
 use serde_json::json;
 use wasmeter_testkit::{Host, manifest};
@@ -51,4 +51,23 @@ async fn javascript_and_python_greet_and_ask_models() {
         let error = answer.json()["error"].as_str().unwrap_or_default().to_owned();
         assert!(error.starts_with("not-found") || error.starts_with("security"), "{name}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_program_in_c_is_a_function() {
+    let host = Host::builder(env!("CARGO_BIN_EXE_wasmeter")).start().await;
+    host.deploy("cgi-c", &manifest("cgi-c").limits("memory = \"4MiB\"")).await;
+    let body: Vec<u8> = (0..100_000u32).map(|n| (n % 256) as u8).collect();
+    let sum: u64 = body.iter().map(|b| u64::from(*b)).sum();
+    let answer = host.dev().post("/fn/dev/cgi-c/?a=b%20c", body).send().await.expect(201);
+    assert_eq!(answer.text(), format!("POST a=b%20c 100000 {sum} now\n"));
+    assert!(answer.header("x-language").is_some_and(|l| l.starts_with("C2")), "{:?}", answer.headers);
+    let fuel = answer.header("x-wasmeter-fuel").and_then(|f| f.parse::<u64>().ok());
+    assert!(fuel.is_some_and(|fuel| fuel > 100_000), "it looked at each byte: {fuel:?}");
+    let file = host.dev().get("/fn/dev/cgi-c/file").send().await.expect(200);
+    assert_eq!(file.text(), "refused\n");
+    let ended = host.dev().get("/fn/dev/cgi-c/exit").send().await.expect(502);
+    assert!(ended.message().contains("exited with status 3"), "{}", ended.message());
+    let log = host.dev().get("/api/v1/tenants/dev/functions/cgi-c/logs").send().await.expect(200);
+    assert!(log.text().contains("read 100000 bytes"), "{}", log.text());
 }

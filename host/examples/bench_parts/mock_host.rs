@@ -22,8 +22,8 @@ use wasmeter_ingress::{ControlService, Once, Readiness, ServerOptions};
 use wasmeter_metering::{Spool, SpoolOptions};
 use wasmeter_nn::Resolver;
 use wasmeter_runtime::{
-    ArtifactCache, Capabilities, CompileOptions, Compiler, Invoker, InvokerOptions, Loader, LoaderOptions,
-    LogHub, Outbound, OutboundOptions, PoolOptions, RecordError, Recorder, host_engine,
+    ArtifactCache, Capabilities, CompileOptions, Compiler, Engines, Invoker, InvokerOptions, Loader,
+    LoaderOptions, LogHub, Outbound, OutboundOptions, PoolOptions, RecordError, Recorder,
 };
 use wasmeter_store::{
     DataDir, FsBlobStore, KeyValueOptions, SqliteEventLog, SqliteKeyValueStore, SqliteOnceStore,
@@ -48,7 +48,7 @@ impl MockHost {
         let blobs: Arc<dyn BlobStore> = Arc::new(FsBlobStore::open(&data.blobs())?);
         let handle = device(max_batch).await?;
 
-        let engine = host_engine(PoolOptions::default())?;
+        let engine = Engines::new(PoolOptions::default())?;
         let compiler = Compiler::new(CompileOptions {
             exe: PathBuf::from("/proc/self/exe"),
             wall: Duration::from_secs(120),
@@ -57,7 +57,7 @@ impl MockHost {
         });
         let artifacts = ArtifactCache::open(&data.artifacts(), [7; 32], &engine, u64::MAX)?;
         let loader = Loader::new(&engine, compiler, artifacts, Arc::clone(&blobs), LoaderOptions::default())?;
-        let found = loader.inspect("bench", Bytes::copy_from_slice(component), &|_| {}).await?;
+        let found = loader.inspect("bench", Bytes::copy_from_slice(component), false, &|_| {}).await?;
         for tenant in tenants {
             let tenant = tenant.parse()?;
             catalog.put_tenant(Clone::clone(&tenant)).await?;

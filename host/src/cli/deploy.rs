@@ -5,7 +5,6 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use wasmeter_types::{AliasName, FunctionManifest, FunctionName, ModelName};
 
-use super::client::json;
 use super::connect::TenantConnect;
 use super::output::{Output, Paint, facts, size, talk};
 use super::project::Project;
@@ -64,9 +63,9 @@ pub(crate) fn run(args: &DeployArgs) -> Result<()> {
     form.file("component", &component)?;
     let alias = args.alias.as_ref().map(|alias| format!("?alias={alias}")).unwrap_or_default();
     let path = format!("/api/v1/tenants/{tenant}/functions/{function}{alias}");
-    let response = form.put(&client, &path, &format!("deploying {function}"))?;
-    let created = response.status() == 201;
-    args.output.show(json(response)?, |d: Deployed| {
+    let (status, answer) = form.put_watched(&client, &path, &format!("deploying {function}"))?;
+    let created = status == 201;
+    args.output.show(answer, |d: Deployed| {
         talk(&Paint::stderr().dim(&format!("try: wasmeter invoke {}", d.function)));
         let state = if created { "new" } else { "as before" };
         facts(&[

@@ -1,5 +1,6 @@
 use anyhow::{Result, bail};
 use serde::Deserialize;
+use serde_json::json;
 use wasmeter_types::TenantName;
 
 use super::connect::Connect;
@@ -11,6 +12,8 @@ pub(crate) enum TenantsCommand {
     List(ListArgs),
     /// Create a tenant
     Create(CreateArgs),
+    /// Change what the operator decides about a tenant
+    Set(SetArgs),
     /// Remove a tenant and its functions; the ledger keeps its entries
     Rm(RemoveArgs),
 }
@@ -34,6 +37,25 @@ pub(crate) struct CreateArgs {
 }
 
 #[derive(clap::Args)]
+pub(crate) struct SetArgs {
+    /// The tenant
+    tenant: TenantName,
+    /// Whether it may deploy components that handle HTTP with WASI 0.3
+    #[arg(long)]
+    wasi3: Switch,
+    #[command(flatten)]
+    connect: Connect,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(clap::Args)]
 pub(crate) struct RemoveArgs {
     /// The tenant
     tenant: TenantName,
@@ -54,6 +76,8 @@ struct Tenant {
     tenant: String,
     created: String,
     functions: u64,
+    #[serde(default)]
+    wasi3: bool,
 }
 
 pub(crate) fn run(command: &TenantsCommand) -> Result<()> {
@@ -71,6 +95,14 @@ pub(crate) fn run(command: &TenantsCommand) -> Result<()> {
                 let advice = format!("wasmeter token --tenant {} --scope deploy,invoke,read", t.tenant);
                 talk(&format!("a token for it: {advice}"));
                 facts(&[("tenant", t.tenant), ("created", t.created)])
+            })
+        }
+        TenantsCommand::Set(args) => {
+            let path = format!("/api/v1/tenants/{}/settings", args.tenant);
+            let settings = json!({ "wasi3": args.wasi3 == Switch::On });
+            let answer = args.connect.operator()?.put_json(&path, &settings)?;
+            args.output.show(answer, |t: Tenant| {
+                facts(&[("tenant", t.tenant), ("wasi3", if t.wasi3 { "on" } else { "off" }.to_owned())])
             })
         }
         TenantsCommand::Rm(args) => {

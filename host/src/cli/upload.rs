@@ -1,13 +1,19 @@
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use http::{Method, Response};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Deserialize;
+use serde_json::Value;
 use ureq::{Body, SendBody};
+use wasmeter_types::ClientError;
 
-use super::client::Client;
+use super::client::{Client, Refused, json};
+
+/// The most that is read of the lines about a deployment: one a second, for as long as it may wait and compile.
+const MAX_LINES: u64 = 8 << 20;
 
 /// A multipart form (RFC 7578) that is read from its files while it is sent.
 pub(crate) struct Form {
@@ -57,9 +63,40 @@ impl Form {
     }
 
     /// Puts the form, with a progress bar where a person watches.
-    pub(crate) fn put(mut self, client: &Client, path: &str, what: &str) -> Result<Response<Body>> {
-        self.text(format!("--{}--\r\n", self.boundary));
+    pub(crate) fn put(self, client: &Client, path: &str, what: &str) -> Result<Response<Body>> {
         let bar = bar(self.length, what);
+        let answer = self.send(client, path, "application/json", &bar);
+        bar.finish_and_clear();
+        answer
+    }
+
+    /// Puts the form and shows how far the server is with it, where a person watches; its answer with the status.
+    pub(crate) fn put_watched(self, client: &Client, path: &str, what: &str) -> Result<(u16, Value)> {
+        let bar = bar(self.length, what);
+        let answer = self.send(client, path, "application/x-ndjson, application/json", &bar);
+        let last = answer.and_then(|answer| {
+            let kind = answer.headers().get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+            if !kind.is_some_and(|kind| kind.starts_with("application/x-ndjson")) {
+                return Ok((answer.status().as_u16(), json(answer)?));
+            }
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                bar.set_style(style);
+            }
+            let body = answer.into_body().into_with_config().limit(MAX_LINES).reader();
+            follow(BufReader::new(body), |stage| bar.set_message(format!("{what}: {stage}")))
+        });
+        bar.finish_and_clear();
+        last
+    }
+
+    fn send(
+        mut self,
+        client: &Client,
+        path: &str,
+        accept: &str,
+        bar: &ProgressBar,
+    ) -> Result<Response<Body>> {
+        self.text(format!("--{}--\r\n", self.boundary));
         let empty: Box<dyn Read> = Box::new(std::io::empty());
         let chain = self.readers.into_iter().fold(empty, |all, next| Box::new(all.chain(next)));
         let mut reader = bar.wrap_read(chain);
@@ -67,13 +104,50 @@ impl Form {
             .request(Method::PUT, path)
             .header("content-type", format!("multipart/form-data; boundary={}", self.boundary))
             .header("content-length", self.length)
+            .header("accept", accept)
             // So that a refusal comes before the bytes go.
             .header("expect", "100-continue")
             .body(SendBody::from_reader(&mut reader))?;
-        let answer = client.ask(request);
-        bar.finish_and_clear();
-        answer
+        client.ask(request)
     }
+}
+
+/// A line of a deployment under way.
+#[derive(Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+enum Line {
+    Queued {
+        place: u64,
+    },
+    Compiling {
+        seconds: u64,
+    },
+    Done {
+        status: u16,
+        revision: Value,
+    },
+    Failed {
+        status: u16,
+        error: ClientError,
+    },
+    /// One that this version does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// Reads the lines to the last one, which is the answer.
+fn follow(lines: impl BufRead, told: impl Fn(String)) -> Result<(u16, Value)> {
+    for line in lines.lines() {
+        let line = line.context("the server's answer broke off")?;
+        match serde_json::from_str(&line).context("the server's answer is not JSON")? {
+            Line::Queued { place } => told(format!("waiting for the compiler, place {place}")),
+            Line::Compiling { seconds } => told(format!("compiling, {seconds} s")),
+            Line::Other => told("checking".to_owned()),
+            Line::Done { status, revision } => return Ok((status, revision)),
+            Line::Failed { status, error } => return Err(Refused { status, error }.into()),
+        }
+    }
+    bail!("the server's answer broke off: deploy again, the same component gives the same revision")
 }
 
 fn random() -> [u8; 16] {
@@ -102,6 +176,26 @@ fn bar(length: u64, what: &str) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_line_is_the_answer() {
+        let told = std::cell::RefCell::new(Vec::new());
+        let read = |text: &str| follow(text.as_bytes(), |stage| told.borrow_mut().push(stage));
+        let lines = concat!(
+            "{\"state\":\"checking\"}\n{\"state\":\"queued\",\"place\":2}\n{\"state\":\"new\"}\n",
+            "{\"state\":\"compiling\",\"seconds\":3}\n{\"state\":\"done\",\"status\":201,\"revision\":{\"url\":\"u\"}}\n"
+        );
+        let (status, answer) = read(lines).unwrap();
+        assert_eq!((status, answer["url"].as_str()), (201, Some("u")));
+        assert_eq!(
+            *told.borrow(),
+            ["checking", "waiting for the compiler, place 2", "checking", "compiling, 3 s"]
+        );
+        let failed = "{\"state\":\"failed\",\"status\":422,\"error\":{\"code\":\"invalid\",\"message\":\"no\",\"retry\":false}}";
+        let error = read(failed).unwrap_err();
+        assert_eq!(error.downcast_ref::<Refused>().map(|r| r.status), Some(422));
+        assert!(read("{\"state\":\"checking\"}\n").unwrap_err().to_string().contains("broke off"));
+    }
 
     #[test]
     fn the_announced_length_is_the_length() {

@@ -120,7 +120,8 @@ impl Deployer for ComponentDeployer {
                 CompileStage::Compiling => DeployStage::Compiling,
             });
         };
-        match self.loader.inspect(tenant.as_str(), component, &tell).await {
+        let wasi_three = self.catalog.snapshot().tenants.get(tenant).is_some_and(|t| t.wasi3);
+        match self.loader.inspect(tenant.as_str(), component, wasi_three, &tell).await {
             Ok(found) => Ok(Checked { imports: found.imports, exports: found.exports }),
             Err(LoadError::Refused(reason)) => Err(Error::new(ErrorKind::Invalid, reason)),
             Err(LoadError::Busy(reason)) => Err(Error::new(ErrorKind::Overloaded, reason)),

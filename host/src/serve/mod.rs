@@ -30,8 +30,8 @@ use wasmeter_inference::{DeviceOptions, Service};
 use wasmeter_ingress::{AdminDeps, ControlService, Once, Readiness, ServerOptions, Webhooks};
 use wasmeter_metering::{BillingClient, BillingOptions, Shipper, Spool};
 use wasmeter_runtime::{
-    ArtifactCache, Capabilities, Compiler, Invoker, InvokerOptions, Loader, LogHub, Outbound, PoolOptions,
-    host_engine,
+    ArtifactCache, Capabilities, Compiler, Engines, Invoker, InvokerOptions, Loader, LogHub, Outbound,
+    PoolOptions,
 };
 use wasmeter_store::{
     DataDir, FsBlobStore, SqliteEventLog, SqliteKeyValueStore, SqliteOnceStore, SqliteSecretStore,
@@ -186,7 +186,7 @@ async fn serve(
     let models = Arc::new(models::DeviceModels { catalog: catalog.clone(), files, handle: handle.clone() });
 
     // Functions.
-    let engine = host_engine(PoolOptions {
+    let engine = Engines::new(PoolOptions {
         instances: u32::try_from(config.admission.in_flight)?,
         ..PoolOptions::default()
     })?;

@@ -84,6 +84,22 @@ impl Catalog {
         Ok(true)
     }
 
+    /// Switches WASI 0.3 on or off for what a tenant deploys from now on.
+    ///
+    /// # Errors
+    /// `NotFound`, or the log's.
+    pub async fn set_wasi3(&self, tenant: TenantName, on: bool) -> Result<(), CatalogError> {
+        let writer = self.writer().await;
+        let now = writer.now();
+        let Some(known) = now.tenants.get(&tenant) else {
+            return Err(CatalogError::NotFound(format!("tenant {tenant}")));
+        };
+        if known.wasi3 == on {
+            return Ok(());
+        }
+        writer.commit(Event::TenantWasi3Set { tenant, on }).await
+    }
+
     /// Deletes a tenant and its functions.
     ///
     /// # Errors

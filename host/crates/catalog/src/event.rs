@@ -21,6 +21,13 @@ pub enum Event {
         /// Name.
         tenant: TenantName,
     },
+    /// Whether the tenant may deploy components that handle HTTP with WASI 0.3.
+    TenantWasi3Set {
+        /// Name.
+        tenant: TenantName,
+        /// Whether it may.
+        on: bool,
+    },
     /// A revision was added if it is new, and the alias points to it.
     Deployed {
         /// Tenant.

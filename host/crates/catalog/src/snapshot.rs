@@ -49,6 +49,8 @@ pub struct Tenant {
     pub models: Models,
     /// What all its functions have provisioned.
     pub provisioned: u64,
+    /// Whether it may deploy components that handle HTTP with WASI 0.3.
+    pub wasi3: bool,
 }
 
 /// Models by name.
@@ -106,6 +108,11 @@ impl Snapshot {
                     if let Granted::Tenants(tenants) = granted {
                         tenants.remove(&tenant);
                     }
+                }
+            }
+            Event::TenantWasi3Set { tenant, on } => {
+                if let Some(tenant) = self.tenants.get_mut(&tenant) {
+                    Arc::make_mut(tenant).wasi3 = on;
                 }
             }
             Event::Deployed { tenant, function, revision, alias } => {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -14,11 +14,11 @@ use wasmeter_types::{Error, TenantName};
 use crate::blobs::{sweep_components, sweep_models};
 use crate::clock::rfc3339;
 use crate::error::{Answer, ErrorBody, Failure};
-use crate::extract::{Caller, Segments, name};
+use crate::extract::{Caller, Given, Segments, name};
 use crate::shared::{Shared, to_the_end};
 
 pub(crate) fn routes() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(put, get, delete))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(put, get, delete)).routes(routes!(set))
 }
 
 /// A paying account.
@@ -32,6 +32,17 @@ struct TenantView {
     functions: usize,
     /// How many models of its own it has.
     models: usize,
+    /// Whether it may deploy components that handle HTTP with WASI 0.3.
+    wasi3: bool,
+}
+
+/// What the operator decides about a tenant.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct TenantSettings {
+    /// Whether it may deploy components that handle HTTP with WASI 0.3 (`wasi:http/handler`), which is young: what is
+    /// deployed already stays.
+    wasi3: bool,
 }
 
 /// All tenants.
@@ -46,6 +57,7 @@ fn view(name: &TenantName, tenant: &Tenant) -> TenantView {
         created: rfc3339(tenant.created_ns),
         functions: tenant.functions.len(),
         models: tenant.models.len(),
+        wasi3: tenant.wasi3,
     }
 }
 
@@ -78,6 +90,27 @@ async fn put(
         }
         let status = if created { StatusCode::CREATED } else { StatusCode::OK };
         Ok((status, Json(find(&shared, &tenant)?)))
+    })
+    .await
+}
+
+/// Changes what the operator decides about a tenant (operator).
+#[utoipa::path(put, path = "/api/v1/tenants/{tenant}/settings", tag = "tenants",
+    params(("tenant" = String, Path, description = "name")),
+    request_body = TenantSettings,
+    responses((status = 200, body = TenantView), (status = "default", body = ErrorBody)))]
+async fn set(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Segments(tenant): Segments<String>,
+    Given(settings): Given<TenantSettings>,
+) -> Answer<Json<TenantView>> {
+    caller.0.operator()?;
+    let tenant: TenantName = name(&tenant)?;
+    to_the_end(async move {
+        shared.deps.catalog.set_wasi3(tenant.clone(), settings.wasi3).await?;
+        tracing::info!(subject = caller.0.subject, %tenant, wasi3 = settings.wasi3, "tenant changed");
+        Ok(Json(find(&shared, &tenant)?))
     })
     .await
 }

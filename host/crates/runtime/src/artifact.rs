@@ -11,7 +11,7 @@ use wasmtime::component::Component;
 use wasmtime::{Engine, Module, Precompiled};
 
 use crate::artifact_room::Room;
-use crate::engine::FUEL_SCHEDULE;
+use crate::engine::{Engines, FUEL_SCHEDULE, Wasi, compile_engine};
 use crate::kind::Compiled;
 
 /// Compiled components on disk. A cache: every file can be deleted and is made again from its component. What another
@@ -22,13 +22,17 @@ use crate::kind::Compiled;
 pub struct ArtifactCache {
     dir: PathBuf,
     key: [u8; 32],
-    engine: Engine,
+    engines: Engines,
     compatibility: String,
     room: Mutex<Room>,
 }
 
 /// What the name of a tag ends in.
 const TAG: &str = ".tag";
+/// Hexadecimal digits of a hash.
+const HEX: usize = 64;
+/// Follows the hash in the tag of an artifact for the engine of WASI 0.3, and is hashed too.
+const THREE: &str = "+wasi3";
 
 /// An artifact that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,14 +67,16 @@ impl ArtifactCache {
     ///
     /// # Errors
     /// If the folder cannot be made or read.
-    pub fn open(dir: &Path, key: [u8; 32], engine: &Engine, most: u64) -> io::Result<Self> {
+    pub fn open(dir: &Path, key: [u8; 32], engines: &Engines, most: u64) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let mut hash = Stable(blake3::Hasher::new());
-        engine.precompile_compatibility_hash().hash(&mut hash);
+        engines.main().precompile_compatibility_hash().hash(&mut hash);
+        let three = compile_engine(Wasi::Three).map_err(io::Error::other)?;
+        three.precompile_compatibility_hash().hash(&mut hash);
         FUEL_SCHEDULE.hash(&mut hash);
         let compatibility = hash.0.finalize().to_hex()[..16].to_owned();
         let room = Mutex::new(Room::new(most));
-        let cache = Self { dir: dir.to_owned(), key, engine: engine.clone(), compatibility, room };
+        let cache = Self { dir: dir.to_owned(), key, engines: engines.clone(), compatibility, room };
         cache.sweep()?;
         Ok(cache)
     }
@@ -135,7 +141,8 @@ impl ArtifactCache {
         format!("{digest}-{}.cwasm", self.compatibility)
     }
 
-    fn tag(&self, name: &str, bytes: impl Read) -> io::Result<blake3::Hash> {
+    fn tag(&self, name: &str, wasi: Wasi, bytes: impl Read) -> io::Result<blake3::Hash> {
+        let name = format!("{name}{}", marker(wasi));
         let mut hash = blake3::Hasher::new_keyed(&self.key);
         hash.update(&(name.len() as u64).to_le_bytes());
         hash.update(name.as_bytes());
@@ -143,16 +150,16 @@ impl ArtifactCache {
         Ok(hash.finalize())
     }
 
-    /// Keeps the compile child's output. Blocking.
+    /// Keeps the compile child's output for the engine of this WASI. Blocking.
     ///
     /// # Errors
     /// The medium's.
-    pub fn put(&self, digest: &Digest, artifact: &[u8]) -> io::Result<()> {
+    pub fn put(&self, digest: &Digest, wasi: Wasi, artifact: &[u8]) -> io::Result<()> {
         let name = self.name(digest);
-        let tag = self.tag(&name, artifact)?;
+        let tag = format!("{}{}", self.tag(&name, wasi, artifact)?.to_hex(), marker(wasi));
         // The tag last: a file without one is no artifact.
         self.write(&name, artifact)?;
-        self.write(&format!("{name}{TAG}"), tag.to_hex().as_bytes())?;
+        self.write(&format!("{name}{TAG}"), tag.as_bytes())?;
         self.keep(*digest, artifact.len() as u64)
     }
 
@@ -179,29 +186,33 @@ impl ArtifactCache {
         };
         let (file, tag_file) = (open(&name)?, open(&format!("{name}{TAG}"))?);
         let mut tag = String::new();
-        tag_file.take(64).read_to_string(&mut tag)?;
-        let expected = blake3::Hash::from_hex(tag.trim()).map_err(|_| ArtifactError::Missing(*digest))?;
+        let most = u64::try_from(HEX + THREE.len()).unwrap_or(u64::MAX);
+        tag_file.take(most).read_to_string(&mut tag)?;
+        let (hex, marked) = tag.split_at_checked(HEX).ok_or(ArtifactError::Missing(*digest))?;
+        let wasi = if marked == THREE { Wasi::Three } else { Wasi::Two };
+        let expected = blake3::Hash::from_hex(hex).map_err(|_| ArtifactError::Missing(*digest))?;
         // Comparing two `blake3::Hash` takes constant time.
-        if self.tag(&name, &file)? != expected {
+        if self.tag(&name, wasi, &file)? != expected {
             tracing::error!(%digest, "an artifact is not authentic and is made again: somebody else writes to the data directory");
             return Err(ArtifactError::Missing(*digest));
         }
         self.room.lock().touch(digest);
-        self.map(&file)
+        self.map(wasi, &file)
     }
 
     #[allow(unsafe_code, reason = "wasmtime has no safe way to load an artifact")]
-    fn map(&self, file: &File) -> Result<Compiled, ArtifactError> {
+    fn map(&self, wasi: Wasi, file: &File) -> Result<Compiled, ArtifactError> {
+        let engine = self.engines.of(wasi).map_err(|e| ArtifactError::Engine(e.to_string()))?;
         // The same open file that was hashed, not the path: the path could name another one by now.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         // SAFETY: the bytes are the output of our own compile child for this engine's configuration (the tag covers
-        // name and content, the name the engine's compatibility), and only this user can write to the file.
+        // name, engine and content, the name the engines' compatibility), and only this user can write to the file.
         // Which of the two it is, the artifact itself says, and wasmtime checks it again.
         let compiled = match Engine::detect_precompiled_file(&path) {
             Ok(Some(Precompiled::Module)) => {
-                unsafe { Module::deserialize_file(&self.engine, path) }.map(Compiled::Module)
+                unsafe { Module::deserialize_file(engine, path) }.map(Compiled::Module)
             }
-            _ => unsafe { Component::deserialize_file(&self.engine, path) }.map(Compiled::Component),
+            _ => unsafe { Component::deserialize_file(engine, path) }.map(Compiled::Component),
         };
         compiled.map_err(|e| ArtifactError::Engine(format!("{e:#}")))
     }
@@ -227,32 +238,41 @@ impl ArtifactCache {
     }
 }
 
+fn marker(wasi: Wasi) -> &'static str {
+    match wasi {
+        Wasi::Two => "",
+        Wasi::Three => THREE,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{PoolOptions, compile_engine, host_engine};
+    use crate::engine::PoolOptions;
 
     #[test]
     fn tells_modules_from_components() {
         let dir = tempfile::tempdir().unwrap();
-        let engine = host_engine(PoolOptions { instances: 2, max_memory: 1 << 20 }).unwrap();
+        let engine = Engines::new(PoolOptions { instances: 2, max_memory: 1 << 20 }).unwrap();
         let cache = ArtifactCache::open(dir.path(), [7; 32], &engine, u64::MAX).unwrap();
         let (module, digest) = (b"\0asm\x01\0\0\0", Digest::of(b"m"));
-        cache.put(&digest, &compile_engine().unwrap().precompile_module(module).unwrap()).unwrap();
+        cache
+            .put(&digest, Wasi::Two, &compile_engine(Wasi::Two).unwrap().precompile_module(module).unwrap())
+            .unwrap();
         assert!(matches!(cache.get(&digest), Ok(Compiled::Module(_))));
     }
 
     #[test]
     fn loads_its_own_output_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let engine = host_engine(PoolOptions { instances: 2, max_memory: 1 << 20 }).unwrap();
+        let engine = Engines::new(PoolOptions { instances: 2, max_memory: 1 << 20 }).unwrap();
         let cache = ArtifactCache::open(dir.path(), [7; 32], &engine, u64::MAX).unwrap();
         let component = b"\0asm\x0d\0\x01\0";
         let digest = Digest::of(component);
         assert!(matches!(cache.get(&digest), Err(ArtifactError::Missing(_))));
         // The child's engine has no pool: what it makes must fit the host's all the same.
-        let artifact = compile_engine().unwrap().precompile_component(component).unwrap();
-        cache.put(&digest, &artifact).unwrap();
+        let artifact = compile_engine(Wasi::Two).unwrap().precompile_component(component).unwrap();
+        cache.put(&digest, Wasi::Two, &artifact).unwrap();
         cache.get(&digest).unwrap();
 
         let path = dir.path().join(cache.name(digest));
@@ -261,24 +281,46 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         assert!(matches!(cache.get(&digest), Err(ArtifactError::Missing(_))));
         let other = ArtifactCache::open(dir.path(), [8; 32], &engine, u64::MAX).unwrap();
-        cache.put(&digest, &artifact).unwrap();
+        cache.put(&digest, Wasi::Two, &artifact).unwrap();
         assert!(matches!(other.get(&digest), Err(ArtifactError::Missing(_))));
         cache.forget(&digest).unwrap();
         assert!(matches!(cache.get(&digest), Err(ArtifactError::Missing(_))));
     }
 
     #[test]
+    fn each_artifact_meets_the_engine_that_it_was_made_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let engines = Engines::new(PoolOptions { instances: 2, max_memory: 1 << 20 }).unwrap();
+        let cache = ArtifactCache::open(dir.path(), [7; 32], &engines, u64::MAX).unwrap();
+        let component = b"\0asm\x0d\0\x01\0";
+        let digest = Digest::of(component);
+        let artifact = compile_engine(Wasi::Three).unwrap().precompile_component(component).unwrap();
+        cache.put(&digest, Wasi::Three, &artifact).unwrap();
+        let Ok(Compiled::Component(loaded)) = cache.get(&digest) else { panic!("it is a component") };
+        assert!(wasmtime::Engine::same(loaded.engine(), engines.of(Wasi::Three).unwrap()));
+        // The engine is what the tag says, and the tag cannot be changed.
+        let tag = dir.path().join(cache.name(digest) + TAG);
+        let text = fs::read_to_string(&tag).unwrap();
+        fs::write(&tag, text.trim_end_matches(THREE)).unwrap();
+        assert!(matches!(cache.get(&digest), Err(ArtifactError::Missing(_))));
+        // A start finds what is there for either.
+        fs::write(&tag, &text).unwrap();
+        let cache = ArtifactCache::open(dir.path(), [7; 32], &engines, u64::MAX).unwrap();
+        assert!(cache.get(&digest).is_ok());
+    }
+
+    #[test]
     fn a_start_deletes_what_others_made_and_what_is_too_much() {
         let dir = tempfile::tempdir().unwrap();
-        let engine = host_engine(PoolOptions { instances: 2, max_memory: 1 << 20 }).unwrap();
+        let engine = Engines::new(PoolOptions { instances: 2, max_memory: 1 << 20 }).unwrap();
         let cache = ArtifactCache::open(dir.path(), [7; 32], &engine, u64::MAX).unwrap();
-        let artifact = compile_engine().unwrap().precompile_module(b"\0asm\x01\0\0\0").unwrap();
+        let artifact = compile_engine(Wasi::Two).unwrap().precompile_module(b"\0asm\x01\0\0\0").unwrap();
         let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
-        cache.put(&old, &artifact).unwrap();
+        cache.put(&old, Wasi::Two, &artifact).unwrap();
         let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
         let path = dir.path().join(cache.name(old));
         File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
-        cache.put(&new, &artifact).unwrap();
+        cache.put(&new, Wasi::Two, &artifact).unwrap();
         let foreign = format!("{old}-0123456789abcdef.cwasm");
         for name in [foreign.as_str(), ".tmpABC", &cache.name(Digest::of(b"no tag"))] {
             fs::write(dir.path().join(name), b"x").unwrap();

@@ -1,3 +1,6 @@
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig,
     WasmBacktraceDetails,
@@ -8,9 +11,19 @@ use wasmtime::{
 pub const FUEL_SCHEDULE: &str = "wasmtime-48/2";
 
 /// The engine cannot be made.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("wasm engine: {0}")]
 pub struct EngineError(String);
+
+/// Which WASI a component handles requests with. It decides the engine: what WASI 0.3 needs for its tasks would cost
+/// every call of a 0.2 component, so each has an engine of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wasi {
+    /// WASI 0.2, and core modules.
+    Two,
+    /// WASI 0.3.
+    Three,
+}
 
 /// How much the pool holds at one time.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +41,7 @@ impl Default for PoolOptions {
 }
 
 /// What the compile child and the host must have in common: everything that shapes machine code.
-fn config() -> Config {
+fn config(wasi: Wasi) -> Config {
     let mut config = Config::new();
     // Fuel meters and pre-empts; epochs beside it would cost more than either (FACTS 2).
     config.consume_fuel(true);
@@ -39,19 +52,63 @@ fn config() -> Config {
     config.max_wasm_stack(512 << 10).async_stack_size(1 << 20);
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config.wasm_component_model(true);
-    // The books of WASI 0.3's tasks would cost every call of a 0.2 guest.
-    config.concurrency_support(false);
+    config.concurrency_support(wasi == Wasi::Three).wasm_component_model_async(wasi == Wasi::Three);
     // Threads, GC and stack switching are not built in (Cargo features); memory64 is switched off.
     config.wasm_memory64(false);
     config
 }
 
-/// The engine of the host.
-///
-/// # Errors
-/// If the pool's address space cannot be reserved.
-pub fn host_engine(pool: PoolOptions) -> Result<Engine, EngineError> {
-    let mut config = config();
+/// The engines of the host. Cheap to clone.
+#[derive(Clone)]
+pub struct Engines {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: PoolOptions,
+    main: Engine,
+    /// Made when the first component needs it: its pool reserves as much address space as the main one's.
+    three: OnceLock<Engine>,
+    making: Mutex<()>,
+}
+
+impl Engines {
+    /// The engine that nearly all components run on; another one when it is needed.
+    ///
+    /// # Errors
+    /// If the pool's address space cannot be reserved.
+    pub fn new(pool: PoolOptions) -> Result<Self, EngineError> {
+        let main = host_engine(pool, Wasi::Two)?;
+        let inner = Inner { pool, main, three: OnceLock::new(), making: Mutex::new(()) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The engine of components of WASI 0.2, and of core modules.
+    pub(crate) fn main(&self) -> &Engine {
+        &self.inner.main
+    }
+
+    /// The engine of a WASI. Blocking when it is made.
+    ///
+    /// # Errors
+    /// If the pool's address space cannot be reserved.
+    pub(crate) fn of(&self, wasi: Wasi) -> Result<&Engine, EngineError> {
+        match wasi {
+            Wasi::Two => Ok(&self.inner.main),
+            Wasi::Three => {
+                let _making = self.inner.making.lock();
+                if let Some(engine) = self.inner.three.get() {
+                    return Ok(engine);
+                }
+                let engine = host_engine(self.inner.pool, wasi)?;
+                Ok(self.inner.three.get_or_init(|| engine))
+            }
+        }
+    }
+}
+
+fn host_engine(pool: PoolOptions, wasi: Wasi) -> Result<Engine, EngineError> {
+    let mut config = config(wasi);
     let n = pool.instances;
     let mut allocator = PoolingAllocationConfig::new();
     allocator
@@ -59,7 +116,8 @@ pub fn host_engine(pool: PoolOptions) -> Result<Engine, EngineError> {
         .total_core_instances(n.saturating_mul(8))
         .total_memories(n.saturating_mul(2))
         .total_tables(n.saturating_mul(4))
-        .total_stacks(n)
+        // A WASI 0.3 component has a stack for each of its tasks.
+        .total_stacks(if wasi == Wasi::Three { n.saturating_mul(4) } else { n })
         .max_core_instances_per_component(64)
         .max_memories_per_component(8)
         .max_tables_per_component(32)
@@ -76,9 +134,9 @@ pub fn host_engine(pool: PoolOptions) -> Result<Engine, EngineError> {
     Engine::new(&config).map_err(|e| EngineError(format!("{e:#}")))
 }
 
-/// The engine of the compile child: no pool, it instantiates nothing.
-pub(crate) fn compile_engine() -> Result<Engine, EngineError> {
-    Engine::new(&config()).map_err(|e| EngineError(format!("{e:#}")))
+/// An engine of the compile child: no pool, it instantiates nothing.
+pub(crate) fn compile_engine(wasi: Wasi) -> Result<Engine, EngineError> {
+    Engine::new(&config(wasi)).map_err(|e| EngineError(format!("{e:#}")))
 }
 
 /// Whether the kernel (6.7 or later) can tell which pages of a memory were written. Where it cannot, a memory that
@@ -98,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_tenants_have_no_use_for_is_off() {
-        let engine = compile_engine().unwrap();
+        let engine = compile_engine(Wasi::Two).unwrap();
         let valid = |sections: &[u8]| {
             Module::validate(&engine, &[b"\0asm\x01\0\0\0".as_slice(), sections].concat()).is_ok()
         };

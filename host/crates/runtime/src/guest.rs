@@ -172,3 +172,11 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     capability::link(&mut linker)?;
     Ok(linker)
 }
+
+/// The same for the engine of WASI 0.3, with that beside 0.2: the standard libraries of its guests still import 0.2.
+pub(crate) fn linker_three(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = linker(engine)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    Ok(linker)
+}

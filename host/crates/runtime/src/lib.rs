@@ -27,7 +27,7 @@ mod toll;
 pub use artifact::{ArtifactCache, ArtifactError};
 pub use capability::{Capabilities, Network, Outbound, OutboundError, OutboundOptions, ParseNetworkError};
 pub use compile::{CompileError, CompileOptions, CompileStage, Compiler, compile_main};
-pub use engine::{EngineError, FUEL_SCHEDULE, PoolOptions, host_engine};
+pub use engine::{EngineError, Engines, FUEL_SCHEDULE, PoolOptions, Wasi};
 pub use guests::GuestOptions;
 pub use invoke::{
     BodyError, Figures, Invocation, Invoker, InvokerOptions, RecordError, Recorder, Reply, ReplyBody,

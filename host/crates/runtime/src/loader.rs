@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,12 +7,14 @@ use tokio_util::sync::CancellationToken;
 use wasmeter_catalog::{BlobError, BlobKey, BlobKind, BlobStore};
 use wasmeter_types::Digest;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Engine, ExternType, InstancePre, Module};
+use wasmtime::{ExternType, InstancePre, Module};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::artifact::{ArtifactCache, ArtifactError};
 use crate::compile::{CompileError, CompileStage, Compiler};
+use crate::engine::{Engines, Wasi};
 use crate::guest::{self, Guest};
 use crate::guest_core::{self, CoreGuest};
 use crate::guests::Pace;
@@ -45,6 +47,8 @@ pub struct Loaded {
 pub(crate) enum Pre {
     /// A component that handles HTTP.
     Component(ProxyPre<Guest>),
+    /// A component that handles HTTP with WASI 0.3.
+    Service(ServicePre<Guest>),
     /// A component that is run as a command.
     Command(CommandPre<Guest>),
     /// A core module that is run as a command.
@@ -99,8 +103,10 @@ pub struct Loader {
 }
 
 struct Inner {
-    engine: Engine,
+    engines: Engines,
     linker: Linker<Guest>,
+    /// Made with its engine.
+    linker_three: OnceLock<Linker<Guest>>,
     core: wasmtime::Linker<CoreGuest>,
     compiler: Compiler,
     artifacts: ArtifactCache,
@@ -115,18 +121,19 @@ impl Loader {
     /// # Errors
     /// If the interfaces of the host contradict each other.
     pub fn new(
-        engine: &Engine,
+        engines: &Engines,
         compiler: Compiler,
         artifacts: ArtifactCache,
         blobs: Arc<dyn BlobStore>,
         options: LoaderOptions,
     ) -> Result<Self, LoadError> {
         let broken = |e: wasmtime::Error| LoadError::Broken(format!("{e:#}"));
-        let linker = guest::linker(engine).map_err(broken)?;
-        let core = guest_core::linker(engine).map_err(broken)?;
+        let linker = guest::linker(engines.main()).map_err(broken)?;
+        let core = guest_core::linker(engines.main()).map_err(broken)?;
         let inner = Inner {
-            engine: engine.clone(),
+            engines: engines.clone(),
             linker,
+            linker_three: OnceLock::new(),
             core,
             compiler,
             artifacts,
@@ -138,7 +145,7 @@ impl Loader {
     }
 
     /// Checks a tenant's upload: reads what it says of itself, compiles it in the confined child, keeps the artifact, and
-    /// links it against what the host provides. A refused upload leaves nothing behind.
+    /// links it against what the host provides. A refused upload leaves nothing behind. WASI 0.3 must be allowed.
     ///
     /// # Errors
     /// `Refused`, `Busy` or `Share` with a text for the author.
@@ -146,13 +153,14 @@ impl Loader {
         &self,
         tenant: &str,
         bytes: Bytes,
+        wasi_three: bool,
         told: &(dyn Fn(CompileStage) + Send + Sync),
     ) -> Result<Inspected, LoadError> {
         check_kind(&bytes)?;
         let upload = bytes.clone();
         let (digest, there) = self
             .blocking(move |inner| {
-                inner.precheck(&upload)?;
+                inner.precheck(&upload, wasi_three)?;
                 let digest = Digest::of(&upload);
                 Ok((digest, inner.artifacts.get(&digest).ok()))
             })
@@ -244,9 +252,10 @@ impl Loader {
         bytes: Bytes,
         told: &(dyn Fn(CompileStage) + Send + Sync),
     ) -> Result<Compiled, LoadError> {
-        let artifact = self.inner.compiler.compile(owner, bytes, told).await?;
+        let artifact = self.inner.compiler.compile(owner, bytes.clone(), told).await?;
         self.blocking(move |inner| {
-            let kept = inner.artifacts.put(&digest, &artifact).map_err(ArtifactError::from);
+            let wasi = Entry::wasi(&outline(&bytes).map_err(LoadError::Refused)?.exports);
+            let kept = inner.artifacts.put(&digest, wasi, &artifact).map_err(ArtifactError::from);
             kept.and_then(|()| inner.artifacts.get(&digest)).map_err(|error| match error {
                 // It is whole: what the engine has against it is what the pool has no room for.
                 ArtifactError::Engine(reason) => {
@@ -276,12 +285,14 @@ impl Inner {
     }
 
     /// What can be refused without compiling it.
-    fn precheck(&self, wasm: &[u8]) -> Result<(), LoadError> {
+    fn precheck(&self, wasm: &[u8], wasi_three: bool) -> Result<(), LoadError> {
         let found = outline(wasm).map_err(LoadError::Refused)?;
         match Kind::of(wasm) {
             Some(Kind::Component) => {
-                entry(&found.exports)?;
-                self.provides(&found.instances)
+                if entry(&found.exports)? == Entry::Service && !wasi_three {
+                    return Err(LoadError::Refused(NO_THREE.to_owned()));
+                }
+                self.provides(Entry::wasi(&found.exports), &found.instances)
             }
             _ if found.exports.iter().any(|e| e == "_start") => Ok(()),
             _ => Err(LoadError::Refused(NO_START.to_owned())),
@@ -289,18 +300,37 @@ impl Inner {
     }
 
     /// Whether each of these interfaces is there in a compatible version; what is in it, the linker checks later.
-    fn provides(&self, instances: &[String]) -> Result<(), LoadError> {
-        let linked = Component::new(&self.engine, importer(instances))
-            .and_then(|component| self.linker.instantiate_pre(&component));
+    fn provides(&self, wasi: Wasi, instances: &[String]) -> Result<(), LoadError> {
+        let engine = self.engines.of(wasi).map_err(|e| LoadError::Broken(e.to_string()))?;
+        let linker = self.linker(wasi)?;
+        let linked = Component::new(engine, importer(instances))
+            .and_then(|component| linker.instantiate_pre(&component));
         linked.map(drop).map_err(|error| nobody_provides("component", &error))
+    }
+
+    /// What components of a WASI are linked to.
+    fn linker(&self, wasi: Wasi) -> Result<&Linker<Guest>, LoadError> {
+        let broken = |e: &dyn std::fmt::Display| LoadError::Broken(format!("{e:#}"));
+        match (wasi, self.linker_three.get()) {
+            (Wasi::Two, _) => Ok(&self.linker),
+            (Wasi::Three, Some(linker)) => Ok(linker),
+            (Wasi::Three, None) => {
+                let engine = self.engines.of(wasi).map_err(|e| broken(&e))?;
+                let linker = guest::linker_three(engine).map_err(|e| broken(&e))?;
+                Ok(self.linker_three.get_or_init(|| linker))
+            }
+        }
     }
 
     fn pre(&self, compiled: &Compiled) -> wasmtime::Result<Pre> {
         Ok(match compiled {
             Compiled::Component(component) => {
-                let pre = self.linker.instantiate_pre(component)?;
-                match Entry::of(&self.exports(component)) {
+                let exports = exports(component);
+                let linker = self.linker(Entry::wasi(&exports)).map_err(wasmtime::Error::new)?;
+                let pre = linker.instantiate_pre(component)?;
+                match Entry::of(&exports) {
                     Some(Entry::Run) => Pre::Command(CommandPre::new(pre)?),
+                    Some(Entry::Service) => Pre::Service(ServicePre::new(pre)?),
                     // Without either, the error names what is missing.
                     Some(Entry::Handler) | None => Pre::Component(ProxyPre::new(pre)?),
                 }
@@ -309,16 +339,12 @@ impl Inner {
         })
     }
 
-    fn exports(&self, component: &Component) -> Vec<String> {
-        component.component_type().exports(&self.engine).map(|(name, _)| name.to_owned()).collect()
-    }
-
     fn check(&self, compiled: &Compiled) -> Result<Inspected, LoadError> {
         let (imports, exports): (Vec<String>, Vec<String>) = match compiled {
             Compiled::Component(component) => {
                 let ty = component.component_type();
-                let imports = ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
-                (imports, self.exports(component))
+                let imports = ty.imports(component.engine()).map(|(name, _)| name.to_owned()).collect();
+                (imports, exports(component))
             }
             Compiled::Module(module) => {
                 let mut imports: Vec<_> = module.imports().map(|i| i.module().to_owned()).collect();
@@ -336,6 +362,10 @@ impl Inner {
     }
 }
 
+fn exports(component: &Component) -> Vec<String> {
+    component.component_type().exports(component.engine()).map(|(name, _)| name.to_owned()).collect()
+}
+
 fn nobody_provides(kind: &str, error: &wasmtime::Error) -> LoadError {
     LoadError::Refused(format!("the {kind} imports something that nobody provides here: {error:#}"))
 }
@@ -343,7 +373,7 @@ fn nobody_provides(kind: &str, error: &wasmtime::Error) -> LoadError {
 fn entry(exports: &[String]) -> Result<Entry, LoadError> {
     Entry::of(exports).ok_or_else(|| {
         LoadError::Refused(format!(
-            "the component exports {}; a function exports wasi:http/incoming-handler@0.2, a command wasi:cli/run@0.2: start from `wasmeter new`",
+            "the component exports {}; a function exports wasi:http/incoming-handler@0.2 (or handler@0.3), a command wasi:cli/run@0.2: start from `wasmeter new`",
             shown(exports)
         ))
     })
@@ -372,6 +402,9 @@ fn shown(names: &[String]) -> String {
         names => names.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", "),
     }
 }
+
+/// The operator's switch is off.
+const NO_THREE: &str = "the component handles requests with WASI 0.3, which is switched off for this tenant: build it for wasi:http/incoming-handler@0.2, or have the operator say `wasmeter tenants set TENANT --wasi3 on`";
 
 /// A library and no command.
 const NO_START: &str = "this is a core module without the export of a function: build a component (`cargo build --target wasm32-wasip2`), or a command that answers like a CGI program (`--target wasm32-wasip1`)";

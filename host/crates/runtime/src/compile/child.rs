@@ -3,7 +3,8 @@ use std::process::ExitCode;
 
 use super::{REFUSED, sandbox};
 use crate::engine::compile_engine;
-use crate::kind::Kind;
+use crate::kind::{Entry, Kind};
+use crate::outline::outline;
 
 /// The main function of `wasmeter compile`: a component on standard input, its artifact on standard output.
 ///
@@ -37,7 +38,9 @@ fn compile() -> Result<(), Failed> {
     let broken = |e: io::Error| Failed::Broken(e.to_string());
     let mut component = Vec::new();
     io::stdin().lock().read_to_end(&mut component).map_err(broken)?;
-    let engine = compile_engine().map_err(|e| Failed::Broken(e.to_string()))?;
+    // What it exports is read from it in the same way by the host, which takes the same engine.
+    let exports = outline(&component).map_err(Failed::Refused)?.exports;
+    let engine = compile_engine(Entry::wasi(&exports)).map_err(|e| Failed::Broken(e.to_string()))?;
     let artifact = match Kind::of(&component) {
         Some(Kind::Module) => engine.precompile_module(&component),
         // What is neither is refused with a reason.

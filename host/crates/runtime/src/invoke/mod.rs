@@ -8,6 +8,7 @@ mod component;
 mod figures;
 mod guest_body;
 mod run;
+mod service;
 mod verdict;
 
 use std::future::poll_fn;

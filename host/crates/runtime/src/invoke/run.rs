@@ -122,6 +122,11 @@ pub(super) async fn run(
                     let guest = Guest::new(wasi.build(), nn, host.capabilities.clone(), caller.clone());
                     run.component(pre, guest, request, &mut books).await
                 }
+                Pre::Service(pre) => {
+                    wasi.stdout(GuestOutput::new(log.clone(), id, LogStream::Stdout, left));
+                    let guest = Guest::new(wasi.build(), nn, host.capabilities.clone(), caller.clone());
+                    run.service(pre, guest, request, &mut books).await
+                }
                 Pre::Command(pre) => {
                     let answering = Answering::to(request, &revision.manifest, &mut wasi);
                     let guest = Guest::new(wasi.build(), nn, host.capabilities.clone(), caller.clone());
@@ -262,9 +267,20 @@ impl Run<'_> {
         // The store holds the sending end of the body: what is left in the channel then is all there will be.
         self.close(store, books.spent);
         if ended.stop.is_none() {
-            ended.stop = books.carrier.drain().await;
+            // Of WASI 0.3, a body may be the request's own, and as slow as its caller.
+            ended.stop = tokio::select! {
+                biased;
+                stop = books.carrier.drain() => stop,
+                () = self.cancel.cancelled() => Some(self.cancelled()),
+                () = sleep_until(self.deadline) => Some(Stop::Deadline),
+            };
         }
         ended
+    }
+
+    /// Why the token was cancelled: the host's own stop cancels all, and what it cuts off is not the caller's to pay.
+    fn cancelled(&self) -> Stop {
+        if self.host.stop.is_cancelled() { Stop::Shutdown } else { Stop::Disconnect }
     }
 
     /// The death of the store, and what it says of itself.
@@ -319,11 +335,7 @@ impl Run<'_> {
                     }
                     return Ended { result: Some(result), ..Ended::default() };
                 }
-                () = &mut cancelled => {
-                    // The host's own stop cancels all; what it cuts off is not the caller's to pay.
-                    let host_stops = self.host.stop.is_cancelled();
-                    return stop(if host_stops { Stop::Shutdown } else { Stop::Disconnect });
-                }
+                () = &mut cancelled => return stop(self.cancelled()),
                 () = &mut deadline => return stop(Stop::Deadline),
                 answer = &mut head, if !carrier.has_head() && !no_head => match answer {
                     Ok(Ok(response)) => carrier.head(response),

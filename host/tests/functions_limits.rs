@@ -136,3 +136,47 @@ async fn what_a_function_has_provisioned_is_there_when_the_host_is_full() {
     host.dev().delete("/api/v1/tenants/dev/functions/echo").send().await.expect(204);
     host.try_deploy("other", component("echo"), &kept(1)).await.expect(201);
 }
+
+/// A command that answers nothing, of so many functions that compiling it takes a while.
+fn large() -> Vec<u8> {
+    let work = "i32.const 3 i32.mul local.get 0 i32.rotl ".repeat(20);
+    let functions = format!("(func (param i32) (result i32) local.get 0 {work})").repeat(30_000);
+    let text = format!("(module (memory (export \"memory\") 1) (func (export \"_start\")) {functions})");
+    wat::parse_str(text).expect("it is Wasm")
+}
+
+#[tokio::test]
+async fn what_must_be_compiled_again_keeps_nobody_past_the_deadline() {
+    let mut host = Host::builder(env!("CARGO_BIN_EXE_wasmeter")).start().await;
+    let began = Instant::now();
+    let deploy = host.try_deploy("dev", large(), &manifest("large").limits("deadline = \"200ms\"")).await;
+    deploy.expect(201);
+    println!("deployed after {:?}", began.elapsed());
+    assert!(host.term().await.success());
+    std::fs::remove_dir_all(host.data().join("artifacts")).expect("artifacts can be deleted");
+    host.start().await;
+
+    let call = || host.dev().get("/fn/dev/large").send();
+    let began = Instant::now();
+    let answer = call().await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"), "{}", answer.text());
+    assert!(answer.message().contains("limits.deadline of 200ms"), "{}", answer.message());
+    assert!(answer.header("retry-after").is_some(), "{:?}", answer.headers);
+    assert_eq!(answer.header("x-wasmeter-error-source"), Some("platform"));
+    let receipt = host.receipt("dev", &answer.invocation()).await;
+    assert_eq!((&receipt["record"]["outcome"], &receipt["cost_pico"]), (&"platform".into(), &"0".into()));
+    // Who leaves stops nothing; what was begun for them is there for others.
+    assert!(tokio::time::timeout(Duration::from_millis(20), call()).await.is_err());
+    let end = began + Duration::from_secs(60);
+    loop {
+        let answer = call().await;
+        if answer.status == 200 {
+            break;
+        }
+        // Ready just before a deadline, it is the guest that is late.
+        assert!(matches!(answer.status, 503 | 504), "{}", answer.text());
+        assert!(Instant::now() < end, "it is never compiled");
+    }
+    println!("called after {:?}", began.elapsed());
+}

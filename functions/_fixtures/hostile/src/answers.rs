@@ -135,10 +135,11 @@ pub(crate) fn trickle(case: Case) {
     }
 }
 
-/// A body that is dropped in the middle.
+/// A body of `?n=` bytes that is dropped in the middle.
 pub(crate) fn unfinished(case: Case) {
+    let bytes = vec![b'x'; case.number(100)];
     let body = start(case.out, OutgoingResponse::new(Fields::new()));
-    body.write(&[b'x'; 100]);
+    body.write(&bytes);
     drop(body);
 }
 
@@ -149,10 +150,11 @@ pub(crate) fn trap_in_body(case: Case) {
     deliberate_panic("after 100000 bytes")
 }
 
-/// Ends with the body in its hands.
+/// Ends with a body of `?n=` bytes in its hands.
 pub(crate) fn keep_body(case: Case) {
+    let bytes = vec![b'x'; case.number(100)];
     let body = start(case.out, OutgoingResponse::new(Fields::new()));
-    body.write(&[b'x'; 100]);
+    body.write(&bytes);
     std::mem::forget(body);
 }
 

@@ -23,6 +23,7 @@ mod random;
 mod shelf;
 mod stdio;
 mod toll;
+mod underway;
 
 pub use artifact::{ArtifactCache, ArtifactError};
 pub use capability::{Capabilities, Network, Outbound, OutboundError, OutboundOptions, ParseNetworkError};

@@ -20,7 +20,8 @@ use crate::guest_core::{self, CoreGuest};
 use crate::guests::Pace;
 use crate::kind::{Compiled, Entry, Kind};
 use crate::outline::{importer, outline};
-use crate::shelf::{Shelf, Slot};
+use crate::shelf::Shelf;
+use crate::underway::Underway;
 
 /// What is held in memory.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +66,7 @@ pub struct Inspected {
 }
 
 /// A component that cannot run here.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum LoadError {
     /// The upload is at fault; the text is for its author.
     #[error("{0}")]
@@ -78,10 +79,16 @@ pub enum LoadError {
     Share(String),
     /// The blob is not there or damaged.
     #[error(transparent)]
-    Blob(#[from] BlobError),
+    Blob(Arc<BlobError>),
     /// The platform is at fault.
     #[error("{0}")]
     Broken(String),
+}
+
+impl From<BlobError> for LoadError {
+    fn from(error: BlobError) -> Self {
+        Self::Blob(Arc::new(error))
+    }
 }
 
 impl From<CompileError> for LoadError {
@@ -111,7 +118,8 @@ struct Inner {
     compiler: Compiler,
     artifacts: ArtifactCache,
     blobs: Arc<dyn BlobStore>,
-    shelf: Shelf,
+    shelf: Shelf<Loaded>,
+    underway: Underway<Result<Arc<Loaded>, LoadError>>,
     idle: Duration,
 }
 
@@ -139,6 +147,7 @@ impl Loader {
             artifacts,
             blobs,
             shelf: Shelf::new(options.loaded, options.idle),
+            underway: Underway::default(),
             idle: options.idle,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -179,16 +188,25 @@ impl Loader {
         .await
     }
 
-    /// The component of a revision: in memory, from its artifact, or compiled again from its blob.
+    /// The component of a revision: in memory, from its artifact, or compiled again from its blob. Who stops waiting does
+    /// not stop the work: the next call finds what it made, or goes on waiting for it.
     ///
     /// # Errors
     /// The platform's; a deployed component was accepted once.
     pub async fn load(&self, owner: &str, digest: Digest) -> Result<Arc<Loaded>, LoadError> {
-        let (slot, gone) = self.inner.shelf.place(digest);
-        if gone.is_some() {
-            spawn_blocking(move || drop(gone));
-        }
-        slot.get_or_try_init(|| self.make(owner, digest)).await.cloned()
+        let there = || self.loaded(&digest).map(Ok);
+        let work = || {
+            let (loader, owner) = (self.clone(), owner.to_owned());
+            async move {
+                let loaded = loader.make(&owner, digest).await?;
+                if let Some(gone) = loader.inner.shelf.put(digest, loaded.clone()) {
+                    spawn_blocking(move || drop(gone));
+                }
+                Ok(loaded)
+            }
+        };
+        let broken = |panic| Err(LoadError::Broken(panic));
+        self.inner.underway.join(digest, there, work, broken).await
     }
 
     /// The component of a revision if it is in memory.
@@ -222,7 +240,7 @@ impl Loader {
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
             }
-            let gone: Vec<Slot> = self.inner.shelf.take_idle();
+            let gone = self.inner.shelf.take_idle();
             metrics::gauge!("wasmeter_components_loaded").set(self.inner.shelf.len() as f64);
             if !gone.is_empty() {
                 spawn_blocking(move || drop(gone));

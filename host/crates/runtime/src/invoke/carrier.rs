@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::{Response, StatusCode, response};
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -86,6 +87,11 @@ impl Carrier {
 
     pub(super) fn status(&self) -> Option<StatusCode> {
         if self.broken { None } else { self.status }
+    }
+
+    /// Whether its body broke off, or came to no end.
+    pub(super) fn unfinished(&self) -> bool {
+        self.broken
     }
 
     pub(super) fn status_code(&self) -> u16 {
@@ -191,6 +197,22 @@ impl Carrier {
         // If the caller has left, the cancel token says so.
         let _ = reply.send(Answer { answer, figures: None });
         self.out = Some(out);
+    }
+
+    /// The guest has ended, its store still lives: takes what there is of a body that only the guest could end. If no
+    /// end is there, there will be none, though the death of the store would look like one.
+    pub(super) fn guest_ended(&mut self) -> Option<Stop> {
+        while let Some(body) = &mut self.body {
+            match body.frame().now_or_never() {
+                None => (self.body, self.broken) = (None, true),
+                Some(frame) => {
+                    if let Err(stop) = self.take(frame) {
+                        return Some(stop);
+                    }
+                }
+            }
+        }
+        None
     }
 
     /// After the store's death: the rest of the body, which the channel bounds.

@@ -7,7 +7,7 @@ use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 
 use super::cgi::{Input, Output, variables};
 use super::guest_body::GuestBody;
-use super::run::{Books, Ended, HeadResult, Run};
+use super::run::{BodyEnd, Books, Ended, HeadResult, Run};
 use crate::guest::{Guest, Metered};
 use crate::guest_core::CoreGuest;
 
@@ -54,7 +54,7 @@ impl Run<'_> {
             Err(ended) => return ended,
         };
         // The output moves into the call: the last sending end of the body ends with it and the store.
-        self.drive(store, pre, head, books, |store, pre, instantiated| {
+        self.drive(store, pre, head, BodyEnd::Store, books, |store, pre, instantiated| {
             Box::pin(async move {
                 let command = pre.instantiate_async(&mut *store).await?;
                 *instantiated = Some(Instant::now());
@@ -80,7 +80,7 @@ impl Run<'_> {
             Ok(store) => store,
             Err(ended) => return ended,
         };
-        self.drive(store, pre, head, books, |store, pre, instantiated| {
+        self.drive(store, pre, head, BodyEnd::Store, books, |store, pre, instantiated| {
             Box::pin(async move {
                 let instance = pre.instantiate_async(&mut *store).await?;
                 *instantiated = Some(Instant::now());

@@ -6,7 +6,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 
 use super::guest_body::GuestBody;
-use super::run::{Books, Ended, HeadResult, Run};
+use super::run::{BodyEnd, Books, Ended, HeadResult, Run};
 use crate::guest::Guest;
 
 impl Run<'_> {
@@ -33,7 +33,7 @@ impl Run<'_> {
                 return Ended { error: Some(Error::internal()), ..Ended::default() };
             }
         };
-        self.drive(store, pre, head, books, |store, pre, instantiated| {
+        self.drive(store, pre, head, BodyEnd::Said, books, |store, pre, instantiated| {
             Box::pin(async move {
                 let proxy = pre.instantiate_async(&mut *store).await?;
                 *instantiated = Some(Instant::now());

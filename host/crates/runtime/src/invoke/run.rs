@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use wasmeter_admission::Purse;
 use wasmeter_nn::NnCtx;
-use wasmeter_types::{Error, ErrorKind, Limits, unix_ns};
+use wasmeter_types::{Digest, Error, ErrorKind, InvocationId, Limits, unix_ns};
 use wasmeter_usage::{ModelUse, Outcome, RECORD_VERSION, UsageRecord};
 use wasmtime::Store;
 use wasmtime_wasi::WasiCtxBuilder;
@@ -82,19 +82,13 @@ pub(super) async fn run(
     let mut carrier = Carrier::new(reply, limits, &host, bodiless, figures);
     let mut timing = Timing { queue: started - accepted, ..Timing::default() };
     let mut spent = Spent::default();
+    let run = Run { host: &host, limits, fuel, deadline, cancel: &cancel };
     let loaded = match loaded {
         Some(loaded) => Ok(loaded),
-        None => host.loader.load(tenant.as_str(), revision.digest).await,
+        None => run.load(id, tenant.as_str(), revision.digest).await,
     };
     let mut ended = match loaded {
-        // Its artifact had gone, and it waits behind uploads to be compiled again.
-        Err(LoadError::Busy(reason) | LoadError::Share(reason)) => {
-            Ended { error: Some(Error::new(ErrorKind::Overloaded, reason)), ..Ended::default() }
-        }
-        Err(error) => {
-            tracing::error!(invocation = %id, %error, "a deployed component cannot be loaded");
-            Ended { error: Some(Error::internal()), ..Ended::default() }
-        }
+        Err(ended) => ended,
         Ok(loaded) => {
             let mut wasi = WasiCtxBuilder::new();
             let left = caller.log_budget.clone();
@@ -114,7 +108,6 @@ pub(super) async fn run(
                 host.quotas.clone(),
             )
             .paid_by(purse.clone());
-            let run = Run { host: &host, limits, fuel, deadline, cancel: &cancel };
             let mut books = Books { carrier: &mut carrier, timing: &mut timing, spent: &mut spent };
             match &loaded.pre {
                 Pre::Component(pre) => {
@@ -142,8 +135,10 @@ pub(super) async fn run(
     };
     // Past its deadline, or told so already: what the guest still did makes no answer.
     let told_late = !fate.end();
-    if told_late && ended.error.is_none() && ended.stop != Some(Stop::Shutdown) {
-        ended.stop = Some(Stop::Deadline);
+    match &mut ended.error {
+        Some(error) if told_late => *error = Verdict::late(limits),
+        None if told_late && ended.stop != Some(Stop::Shutdown) => ended.stop = Some(Stop::Deadline),
+        _ => {}
     }
     let verdict = match ended.error {
         Some(error) => Verdict { outcome: Outcome::Platform, error: Some(error), note: None },
@@ -151,6 +146,7 @@ pub(super) async fn run(
             result: ended.result,
             stop: ended.stop,
             status: carrier.status(),
+            unfinished: carrier.unfinished(),
             fault: spent.fault.as_ref(),
             request_too_large: seen.over().then_some(limits.request_body.0),
             request_slow: seen.slow(),
@@ -243,16 +239,56 @@ pub(super) struct Run<'a> {
     cancel: &'a CancellationToken,
 }
 
+/// What the end of an answer's body is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyEnd {
+    /// A call of the guest's: what has none when the guest ends is not whole.
+    Said,
+    /// The death of the store at the latest, or of what the body came from.
+    Store,
+}
+
 /// A guest's call, from its instantiation to its end; the mark is when it was instantiated.
 pub(super) type Call<'a> = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a>>;
 
 impl Run<'_> {
+    /// The component, if it is there before the deadline. Nobody is charged for waiting.
+    async fn load(&self, id: InvocationId, tenant: &str, digest: Digest) -> Result<Arc<Loaded>, Ended> {
+        let error = |error| Err(Ended { error: Some(error), ..Ended::default() });
+        let loaded = tokio::select! {
+            biased;
+            () = sleep_until(self.deadline) => {
+                let message = format!(
+                    "the function was still being made ready at its limits.deadline of {}, which goes on: call again",
+                    self.limits.deadline
+                );
+                return error(Error::new(ErrorKind::Overloaded, message));
+            }
+            () = self.cancel.cancelled() => {
+                return Err(Ended { stop: Some(self.cancelled()), ..Ended::default() });
+            }
+            loaded = self.host.loader.load(tenant, digest) => loaded,
+        };
+        match loaded {
+            Ok(loaded) => Ok(loaded),
+            // Its artifact had gone, and it waits behind uploads to be compiled again.
+            Err(LoadError::Busy(reason) | LoadError::Share(reason)) => {
+                error(Error::new(ErrorKind::Overloaded, reason))
+            }
+            Err(broken) => {
+                tracing::error!(invocation = %id, error = %broken, "a deployed component cannot be loaded");
+                error(Error::internal())
+            }
+        }
+    }
+
     /// Runs a guest under the limits, whatever its kind, to the death of its store.
     pub(super) async fn drive<T: Metered, P: Sync>(
         &self,
         mut store: Store<T>,
         pre: &P,
         head: oneshot::Receiver<HeadResult>,
+        end: BodyEnd,
         books: &mut Books<'_>,
         call: impl for<'s> FnOnce(&'s mut Store<T>, &'s P, &'s mut Option<Instant>) -> Call<'s>,
     ) -> Ended {
@@ -264,6 +300,9 @@ impl Run<'_> {
         };
         books.timing.instantiate = instantiated.unwrap_or_else(Instant::now) - began;
         books.timing.run = began.elapsed() - books.timing.instantiate;
+        if end == BodyEnd::Said && ended.stop.is_none() {
+            ended.stop = books.carrier.guest_ended();
+        }
         // The store holds the sending end of the body: what is left in the channel then is all there will be.
         self.close(store, books.spent);
         if ended.stop.is_none() {

@@ -9,7 +9,7 @@ use wasmtime_wasi_http::p3::Request;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use super::guest_body::GuestBody;
-use super::run::{Books, Ended, HeadResult, Run};
+use super::run::{BodyEnd, Books, Ended, HeadResult, Run};
 use crate::guest::Guest;
 
 impl Run<'_> {
@@ -30,7 +30,7 @@ impl Run<'_> {
         }
         // What becomes of the request's body is told to nobody: its sender sees the answer.
         let (request, _) = Request::from_http(store.data_mut().http_view().hooks, request);
-        self.drive(store, pre, head, books, |store, pre, instantiated| {
+        self.drive(store, pre, head, BodyEnd::Store, books, |store, pre, instantiated| {
             Box::pin(async move {
                 let service = pre.instantiate_async(&mut *store).await?;
                 *instantiated = Some(Instant::now());

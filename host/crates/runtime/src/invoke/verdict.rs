@@ -33,6 +33,8 @@ pub(super) struct End<'a> {
     pub(super) stop: Option<Stop>,
     /// The status of the guest's answer, if it set one.
     pub(super) status: Option<StatusCode>,
+    /// Whether the body of its answer came to no end, or not to the right one.
+    pub(super) unfinished: bool,
     pub(super) fault: Option<&'a Fault>,
     pub(super) request_too_large: Option<u64>,
     pub(super) request_slow: bool,
@@ -100,6 +102,11 @@ impl Verdict {
                 format!("the function's answer is larger than its limits.response-body of {most} bytes"),
             ),
             (None, Some(Err(error))) => Self::trap(&error, limits, end.refused, end.purse),
+            (None, Some(Ok(())) | None) if end.unfinished => Self::failed(
+                Outcome::Trap,
+                ErrorKind::GuestFailed,
+                "the function ended without finishing its response body: it must call outgoing-body.finish, with as many bytes written as its content-length says",
+            ),
             (None, Some(Ok(())) | None) if end.status.is_none() => Self::failed(
                 Outcome::Trap,
                 ErrorKind::GuestFailed,

@@ -3,6 +3,8 @@
 use serde_json::Value;
 use wasmeter_testkit::{Answer, Host};
 
+use super::table::{TABLE, name};
+
 /// What a guest does, and what must come of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
@@ -15,7 +17,7 @@ pub struct Case {
     pub outcome: &'static str,
     /// Fuel that is billed, at least and at most.
     pub fuel: (u64, u64),
-    /// A part of one line of the function's log about this invocation; empty where there is none to expect.
+    /// A part of one line of the function's log about this invocation; empty where the platform has nothing to say of it.
     pub log: &'static str,
 }
 
@@ -39,9 +41,10 @@ pub enum Pass {
     Crowd,
 }
 
-/// Calls it and checks everything.
-pub async fn check(host: &Host, case: Case, pass: Pass) {
-    let Case { function, path, .. } = case;
+/// Calls a row of the table and checks everything.
+pub async fn check(host: &Host, row: usize, pass: Pass) {
+    let (case, function) = (TABLE[row], name(row));
+    let path = case.path;
     let what = format!("{function}{path}");
     let answer = host.dev().get(&format!("/fn/dev/{function}{path}")).stream().await;
     let (status, invocation) = (answer.status(), answer.header("x-wasmeter-invocation").map(str::to_owned));
@@ -61,13 +64,14 @@ pub async fn check(host: &Host, case: Case, pass: Pass) {
     }
     let receipt = host.receipt("dev", &invocation).await;
     bill(&what, case, pass, &receipt);
-    if pass == Pass::Alone && !case.log.is_empty() {
-        let path = format!("/api/v1/tenants/dev/functions/{function}/logs");
-        let log = host.dev().get(&path).send().await.expect(200);
-        let own = || log.text().lines().filter(|line| line.contains(&invocation));
-        let all = || own().collect::<Vec<_>>().join("\n");
-        assert!(own().any(|line| line.contains(case.log)), "{what}: {:?} is not in\n{}", case.log, all());
-    }
+    let path = format!("/api/v1/tenants/dev/functions/{function}/logs");
+    let log = host.dev().get(&path).send().await.expect(200);
+    let own: Vec<_> = log.text().lines().filter(|line| line.contains(&invocation)).collect();
+    let said = own.iter().any(|line| line.contains(case.log));
+    assert!(case.log.is_empty() || said, "{what}: {:?} is not in\n{}", case.log, own.join("\n"));
+    let alarm = own.iter().any(|line| line.contains("\"stream\":\"platform\""));
+    assert!(alarm || case.outcome == "ok", "{what}: the platform says nothing\n{}", own.join("\n"));
+    assert!(!(alarm && case.log.is_empty()), "{what}: the platform speaks of nothing\n{}", own.join("\n"));
 }
 
 /// An error of the function's, as every caller sees it.

@@ -31,17 +31,30 @@ const FUNCTIONS: [(&str, &str, &str); 13] = [
     ("recursion-command", "", LONG),
 ];
 
-/// Everything that the table calls, for the tenant `dev`.
+/// Everything that the table calls, for the tenant `dev`: each row has a function of its own, and so a log of its own.
 pub async fn deploy(host: &Host) {
     host.push_tiny("mlp").await;
-    for (name, guest, limits) in FUNCTIONS {
-        let bytes = if guest.is_empty() { guests::guest(name) } else { component(guest) };
-        deploy_one(host, bytes, &manifest(name).limits(limits).models(&["mlp"])).await;
-    }
     // It may call itself, and look for doors.
     let allow = format!("allow = [{:?}, \"http://10.0.0.1\", \"http://127.0.0.1:1\"]", host.url());
     deploy_one(host, component("hostile"), &manifest("self").public().limits(LONG).section("http", &allow))
         .await;
+    for (row, case) in TABLE.iter().enumerate().filter(|(_, case)| case.function != "self") {
+        let (_, guest, limits) = FUNCTIONS
+            .iter()
+            .find(|(name, ..)| *name == case.function)
+            .unwrap_or_else(|| panic!("no function {}", case.function));
+        let bytes = if guest.is_empty() { guests::guest(case.function) } else { component(guest) };
+        deploy_one(host, bytes, &manifest(&name(row)).limits(limits).models(&["mlp"])).await;
+    }
+}
+
+/// The name of the function of a row.
+pub fn name(row: usize) -> String {
+    match TABLE[row].function {
+        // Its guest knows its name.
+        "self" => "self".to_owned(),
+        function => format!("{function}-{row}"),
+    }
 }
 
 async fn deploy_one(host: &Host, bytes: Vec<u8>, manifest: &wasmeter_testkit::Manifest) {
@@ -144,7 +157,7 @@ pub const TABLE: &[Case] = &[
     trap("long", "/status?n=101", "status 101", "status 101"),
     trap("long", "/trailers", "failed in a call to the host", "total size of fields exceeds limit"),
     trap("long", "/length?n=3", UNFINISHED, "the host objects"),
-    trap("long", "/length?n=20", "", ""),
+    trap("long", "/length?n=20", "", "wasm backtrace"),
     trap("long", "/body-unfinished", UNFINISHED, UNFINISHED),
     row("long", "/body-unfinished?n=100000", Sees::BreaksOff, "trap", SOME, UNFINISHED),
     trap("long", "/body-kept", UNFINISHED, UNFINISHED),
@@ -164,12 +177,12 @@ pub const TABLE: &[Case] = &[
         "total size of fields exceeds limit",
     ),
     trap("long", "/random-at-once", "failed in a call to the host", "exceeds limit 65536"),
-    trap("pointer-command", "/", "", ""),
+    trap("pointer-command", "/", "", "wasm backtrace"),
     row("long", "/stdout-line", Sees::Answer(200, "true\n"), "ok", SOME, "log is full (64KiB)"),
     // Handles.
-    trap("long", "/leak-fields", "limits.handles of 10000", ""),
-    trap("long", "/leak-pollables", "limits.handles of 10000", ""),
-    trap("long", "/leak-errors", "failed in a call to the host", ""),
+    trap("long", "/leak-fields", "limits.handles of 10000", "wasm backtrace"),
+    trap("long", "/leak-pollables", "limits.handles of 10000", "wasm backtrace"),
+    trap("long", "/leak-errors", "failed in a call to the host", "wasm backtrace"),
     trap("long", "/forged", "failed in a call to the host", "unknown handle index"),
     trap("long", "/dropped-twice", "failed in a call to the host", "unknown handle index"),
     trap("long", "/parent-first", "without an answer", "without an answer"),

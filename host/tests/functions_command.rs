@@ -130,7 +130,8 @@ async fn a_component_of_wasi_3_is_served_and_metered() {
             assert!(call.send().await.expect(200).body == body, "{path}, chunked {chunked}");
         }
     }
-    let mut slow = dev.get("/fn/dev/service/slow?chunks=100&delay_ms=10").stream().await;
+    let slow = dev.get("/fn/dev/service/slow?chunks=100&delay_ms=10").header("te", "trailers");
+    let mut slow = slow.stream().await;
     let began = Instant::now();
     slow.chunk().await.expect("the first piece");
     assert!(began.elapsed() < Duration::from_millis(800), "it is not held to its end");
@@ -163,7 +164,7 @@ async fn failures_of_a_component_of_wasi_3_are_its_own() {
     for (path, status, code, part, recorded) in [
         ("error", 502, "guest_failed", "without an answer", "trap"),
         ("trap", 502, "guest_failed", "trapped", "trap"),
-        ("short", 502, "guest_failed", "", "trap"),
+        ("short", 502, "guest_failed", "without finishing its response body", "trap"),
         ("spin", 504, "deadline", "limits.deadline", "deadline"),
         ("after", 504, "deadline", "limits.deadline", "deadline"),
         ("sleep", 504, "deadline", "limits.deadline", "deadline"),
@@ -186,9 +187,9 @@ async fn failures_of_a_component_of_wasi_3_are_its_own() {
     if let Ok(late) = late {
         assert!(late.rest().await.is_err(), "an answer that its guest did not end must break off");
     }
-    // A body that is passed on ends at the deadline too.
+    // No more of a body comes through than may; this guest does not look at how it ended.
     let large = dev.post("/fn/dev/service/echo", vec![7; 2 << 20]).chunked().send().await;
-    fails(&large, 413, "too_large", "limits.request-body");
+    assert!(large.status == 413 || large.body.len() <= 1 << 20, "{} {}", large.status, large.body.len());
     // A caller who leaves stops the guest.
     drop(dev.get("/fn/dev/service/slow?chunks=50&delay_ms=15").stream().await);
     let end = Instant::now() + Duration::from_secs(10);

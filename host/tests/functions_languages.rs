@@ -56,7 +56,7 @@ async fn javascript_and_python_greet_and_ask_models() {
 #[tokio::test]
 async fn a_program_in_c_is_a_function() {
     let host = Host::builder(env!("CARGO_BIN_EXE_wasmeter")).start().await;
-    host.deploy("cgi-c", &manifest("cgi-c").limits("memory = \"4MiB\"")).await;
+    host.deploy("cgi-c", &manifest("cgi-c").limits("memory = \"32MiB\"")).await;
     let body: Vec<u8> = (0..100_000u32).map(|n| (n % 256) as u8).collect();
     let sum: u64 = body.iter().map(|b| u64::from(*b)).sum();
     let answer = host.dev().post("/fn/dev/cgi-c/?a=b%20c", body).send().await.expect(201);

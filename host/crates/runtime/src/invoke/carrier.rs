@@ -46,6 +46,9 @@ pub(super) struct Carrier {
     bodiless: bool,
     figures: bool,
     broken: bool,
+    /// Whether the body must be as long as its head says, and how long that is.
+    checks_length: bool,
+    length: Option<u64>,
     /// Each chunk goes when it is there; the end of the body is what waits for the usage.
     live: bool,
 }
@@ -77,6 +80,8 @@ impl Carrier {
             bodiless,
             figures,
             broken: false,
+            checks_length: false,
+            length: None,
             live: false,
         }
     }
@@ -119,6 +124,10 @@ impl Carrier {
         // A head that is no answer must never be sent, so it is not sent before the end either.
         self.bodiless |= none || !is_final(parts.status) || self.headers > self.most_headers;
         self.status = Some(parts.status);
+        if self.checks_length && !self.bodiless {
+            let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
+            self.length = length.and_then(|v| v.parse().ok());
+        }
         let kind = parts.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
         let socket = kind == WEBSOCKET;
         // An event that waits for the next one would be late by as much as that one takes to come.
@@ -156,7 +165,10 @@ impl Carrier {
 
     fn take(&mut self, frame: Option<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>) -> Result<(), Stop> {
         match frame {
-            None => self.body = None,
+            None => {
+                self.body = None;
+                self.broken |= self.length.is_some_and(|length| length != self.bytes);
+            }
             Some(Err(_)) => {
                 self.body = None;
                 self.broken = true;
@@ -197,6 +209,11 @@ impl Carrier {
         // If the caller has left, the cancel token says so.
         let _ = reply.send(Answer { answer, figures: None });
         self.out = Some(out);
+    }
+
+    /// Holds the body to the content-length of its head: of WASI 0.3, wasmtime's own look at it can get lost.
+    pub(super) fn hold_to_length(&mut self) {
+        self.checks_length = true;
     }
 
     /// The guest has ended, its store still lives: takes what there is of a body that only the guest could end. If no

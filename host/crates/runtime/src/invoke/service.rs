@@ -30,6 +30,7 @@ impl Run<'_> {
         }
         // What becomes of the request's body is told to nobody: its sender sees the answer.
         let (request, _) = Request::from_http(store.data_mut().http_view().hooks, request);
+        books.carrier.hold_to_length();
         self.drive(store, pre, head, BodyEnd::Store, books, |store, pre, instantiated| {
             Box::pin(async move {
                 let service = pre.instantiate_async(&mut *store).await?;

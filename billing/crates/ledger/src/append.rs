@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavior};
 use serde_json::value::RawValue;
 use wasmeter_receipt::Made;
 use wasmeter_usage::wire::MAX_BATCH;
@@ -70,27 +70,47 @@ impl Ledger {
         now_ns: u64,
     ) -> Result<Vec<Result<Committed, Refusal>>, LedgerError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let (mut deltas, mut links) = (Deltas::default(), Links::default());
+        let (mut entries, mut deltas, mut links) = (Entries::new(&tx)?, Deltas::default(), Links::new(&tx)?);
         let outcomes = batches
             .iter()
-            .map(|batch| append_one(&tx, &self.sheets, batch, now_ns, &mut deltas, &mut links))
+            .map(|batch| append_one(&mut entries, &self.sheets, batch, now_ns, &mut deltas, &mut links))
             .collect::<Result<Vec<_>, _>>()?;
         deltas.store(&tx)?;
         let of = Of { stamp: stamp_word(self.stamp), currency: &self.currency, unstamped: self.unstamped };
         seal(&tx, &self.signer, &of, Made::Booked, &links, now_ns)?;
+        drop((entries, links));
         tx.commit()?;
         Ok(outcomes)
     }
 }
 
+/// What writes entries: a statement that is looked up once a transaction.
+struct Entries<'c> {
+    tx: &'c Connection,
+    insert: CachedStatement<'c>,
+}
+
+impl<'c> Entries<'c> {
+    fn new(tx: &'c Connection) -> Result<Self, LedgerError> {
+        let insert = tx.prepare_cached(
+            "INSERT INTO entry (spool, seq, tenant, invocation, end_ns, function, sheet, requests, fuel, cpu_ns,
+               gpu_ns, tokens_in, tokens_out, egress_bytes, cost_pico, record)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+             ON CONFLICT (tenant, invocation) DO NOTHING",
+        )?;
+        Ok(Self { tx, insert })
+    }
+}
+
 fn append_one(
-    tx: &Connection,
+    entries: &mut Entries<'_>,
     sheets: &HashMap<String, (i64, PriceSheet)>,
     batch: &Batch,
     now_ns: u64,
     deltas: &mut Deltas,
-    links: &mut Links,
+    links: &mut Links<'_>,
 ) -> Result<Result<Committed, Refusal>, LedgerError> {
+    let tx = entries.tx;
     if let Some(what) = malformed(batch) {
         return Ok(Err(Refusal::Malformed(what)));
     }
@@ -111,7 +131,7 @@ fn append_one(
     let spool = raise(tx, spool, batch, last_seq)?;
     let mut positions: Option<(i64, i64)> = None;
     for (seq, raw) in fresh {
-        match book(tx, sheets, (spool, seq), raw, now_ns)? {
+        match book(entries, sheets, (spool, seq), raw, now_ns)? {
             Ok((position, booking)) => {
                 let record = &booking.record;
                 deltas.add(&record.tenant, &booking.charged, booking.cost_pico);
@@ -123,7 +143,7 @@ fn append_one(
                     sheet: &record.price_book,
                     record: raw.get(),
                 };
-                links.add(tx, &entry)?;
+                links.add(&entry)?;
                 positions = Some((positions.map_or(position, |(first, _)| first), position));
                 done.booked += 1;
             }
@@ -196,7 +216,7 @@ type Booked = Result<(i64, Booking), (Reason, String)>;
 
 /// Judges and inserts; the unique index over invocations has the last word.
 fn book(
-    tx: &Connection,
+    entries: &mut Entries<'_>,
     sheets: &HashMap<String, (i64, PriceSheet)>,
     (spool, seq): (i64, u64),
     raw: &RawValue,
@@ -206,7 +226,7 @@ fn book(
         Ok(booking) => booking,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    Ok(match insert(tx, spool, seq, raw, &booking)? {
+    Ok(match insert(entries, spool, seq, raw, &booking)? {
         Some(position) => Ok((position, booking)),
         None => {
             Err((Reason::Duplicate, format!("invocation {} is already booked", booking.record.invocation)))
@@ -216,38 +236,32 @@ fn book(
 
 /// The new entry's position; `None` if the invocation is booked already.
 fn insert(
-    tx: &Connection,
+    entries: &mut Entries<'_>,
     spool: i64,
     seq: u64,
     raw: &RawValue,
     booking: &Booking,
 ) -> Result<Option<i64>, LedgerError> {
     let Booking { record, charged, sheet, cost_pico } = booking;
-    let inserted = tx
-        .prepare_cached(
-            "INSERT INTO entry (spool, seq, tenant, invocation, end_ns, function, sheet, requests, fuel, cpu_ns,
-               gpu_ns, tokens_in, tokens_out, egress_bytes, cost_pico, record)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
-             ON CONFLICT (tenant, invocation) DO NOTHING",
-        )?
-        .execute((
-            spool,
-            seq.cast_signed(),
-            &record.tenant,
-            record.invocation.to_string(),
-            record.end_ns.cast_signed(),
-            &record.function,
-            sheet,
-            charged.requests.cast_signed(),
-            charged.fuel.cast_signed(),
-            charged.cpu_ns.cast_signed(),
-            charged.gpu_ns.cast_signed(),
-            charged.tokens_in.cast_signed(),
-            charged.tokens_out.cast_signed(),
-            charged.egress_bytes.cast_signed(),
-            cost_pico,
-            raw.get(),
-        ))?;
+    let tx = entries.tx;
+    let inserted = entries.insert.execute((
+        spool,
+        seq.cast_signed(),
+        &record.tenant,
+        record.invocation.to_string(),
+        record.end_ns.cast_signed(),
+        &record.function,
+        sheet,
+        charged.requests.cast_signed(),
+        charged.fuel.cast_signed(),
+        charged.cpu_ns.cast_signed(),
+        charged.gpu_ns.cast_signed(),
+        charged.tokens_in.cast_signed(),
+        charged.tokens_out.cast_signed(),
+        charged.egress_bytes.cast_signed(),
+        cost_pico,
+        raw.get(),
+    ))?;
     if inserted == 0 {
         return Ok(None);
     }

@@ -96,12 +96,16 @@ pub(crate) fn judge(
     if text.contains(['\n', '\r']) {
         return Err((Reason::Malformed, "a record is one line of JSON, this has several".into()));
     }
-    // The version first: a newer record may have another shape altogether.
-    let Version { v } = serde_json::from_str(text).map_err(malformed)?;
+    // A newer record may have another shape altogether: then its version is what is wrong with it.
+    let read = serde_json::from_str::<UsageRecord>(text);
+    let v = match &read {
+        Ok(record) => u64::from(record.v),
+        Err(_) => serde_json::from_str::<Version>(text).map_err(malformed)?.v,
+    };
     if v != u64::from(RECORD_VERSION) {
         return Err((Reason::Version, format!("record version {v}, this build knows {RECORD_VERSION}")));
     }
-    let record: UsageRecord = serde_json::from_str(text).map_err(malformed)?;
+    let record = read.map_err(malformed)?;
     if record.tenant.is_empty() {
         return Err((Reason::Malformed, "tenant is empty".into()));
     }

@@ -20,9 +20,9 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_m
 const AWAY: Duration = Duration::from_secs(10);
 /// Between two batches that are not full: each costs billing a flush of its disk, and both sides a wake-up of theirs, which
 /// a record in each would pay for alone.
-const PACE: Duration = Duration::from_millis(50);
+const PACE: Duration = Duration::from_millis(200);
 /// Records of a batch that does not press: what does, such as a lease, waits in billing for one of them at most.
-const PATIENT: u64 = 512;
+const PATIENT: u64 = 1024;
 /// Records behind a batch from which on batches are as large as a frame holds, and say that they press; or an eighth of the
 /// spool, if that is less.
 const PRESSING: u64 = 1 << 16;

@@ -22,7 +22,7 @@ pub(crate) fn adopt(
     let mut adopted = 0;
     loop {
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut links = Links::default();
+        let mut links = Links::new(&tx)?;
         let mut count = 0;
         {
             let mut statement = tx.prepare_cached(
@@ -41,7 +41,7 @@ pub(crate) fn adopt(
                     sheet: text(4)?,
                     record: text(5)?,
                 };
-                links.add(&tx, &entry)?;
+                links.add(&entry)?;
                 count += 1;
             }
         }
@@ -49,6 +49,7 @@ pub(crate) fn adopt(
             return Ok(adopted);
         }
         seal(&tx, signer, of, Made::Adopted, &links, now_ns)?;
+        drop(links);
         tx.commit()?;
         adopted += count;
     }

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use aws_lc_rs::rand::fill;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{CachedStatement, Connection, OptionalExtension};
 use wasmeter_receipt::{Hash, Link, record_hash};
 
 use crate::LedgerError;
@@ -12,8 +12,9 @@ pub(crate) const HEAD_SQL: &str = "SELECT l.chain, l.link FROM entry e INDEXED B
   ORDER BY e.position DESC LIMIT 1";
 
 /// The links that a transaction adds, and where the chains of their tenants are by then.
-#[derive(Default)]
-pub(crate) struct Links {
+pub(crate) struct Links<'c> {
+    conn: &'c Connection,
+    insert: CachedStatement<'c>,
     heads: HashMap<String, (u64, Hash)>,
     pub(super) added: Vec<Hash>,
     pub(super) first_position: Option<i64>,
@@ -29,14 +30,19 @@ pub(crate) struct Linked<'a> {
     pub(crate) record: &'a str,
 }
 
-impl Links {
+impl<'c> Links<'c> {
+    pub(crate) fn new(conn: &'c Connection) -> Result<Self, LedgerError> {
+        let insert = conn.prepare_cached("INSERT INTO link (position, chain, link) VALUES (?1, ?2, ?3)")?;
+        Ok(Self { conn, insert, heads: HashMap::new(), added: Vec::new(), first_position: None })
+    }
+
     /// Adds the link of an entry. The entry may be in its table or not yet, those before it with their links are.
-    pub(crate) fn add(&mut self, conn: &Connection, entry: &Linked<'_>) -> Result<(), LedgerError> {
+    pub(crate) fn add(&mut self, entry: &Linked<'_>) -> Result<(), LedgerError> {
         let (before, previous) = match self.heads.get(entry.tenant) {
             Some(head) => *head,
-            None => match head(conn, entry.tenant, entry.position)? {
+            None => match head(self.conn, entry.tenant, entry.position)? {
                 Some(head) => head,
-                None => (0, begin(conn, entry.tenant)?),
+                None => (0, begin(self.conn, entry.tenant)?),
             },
         };
         let index = before + 1;
@@ -50,11 +56,7 @@ impl Links {
             tenant: entry.tenant,
         }
         .hash();
-        conn.prepare_cached("INSERT INTO link (position, chain, link) VALUES (?1, ?2, ?3)")?.execute((
-            entry.position,
-            index.cast_signed(),
-            link.0,
-        ))?;
+        self.insert.execute((entry.position, index.cast_signed(), link.0))?;
         match self.heads.get_mut(entry.tenant) {
             Some(head) => *head = (index, link),
             None => {

@@ -25,7 +25,7 @@ pub(crate) fn seal(
     signer: &Signer,
     of: &Of<'_>,
     made: Made,
-    links: &Links,
+    links: &Links<'_>,
     now_ns: u64,
 ) -> Result<(), LedgerError> {
     let Some(mut position) = links.first_position else { return Ok(()) };

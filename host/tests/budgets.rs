@@ -48,8 +48,18 @@ async fn burn(host: &Host) -> Answer {
     host.dev().get("/fn/dev/burn?n=10").send().await
 }
 
-/// The costs of all receipts.
+/// The costs of all receipts, once all usage is booked: it goes to billing at a pace, and the figure of what waits is some
+/// milliseconds old. No invocation may be running.
 async fn booked(host: &Host) -> u128 {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let metrics = host.admin().get("/metrics").send().await;
+        if metrics.text().lines().any(|line| line == "wasmeter_spool_unshipped_records 0") {
+            break;
+        }
+        assert!(std::time::Instant::now() < until, "usage waits for billing");
+    }
     let receipts = host.receipts("dev").await;
     receipts.iter().map(|r| r["cost_pico"].as_str().unwrap().parse::<u128>().unwrap()).sum()
 }

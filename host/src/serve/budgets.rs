@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use wasmeter_admission::{Known, LeaseError, LeaseSource};
 use wasmeter_metering::{BillingClient, BillingError, Spool};
 use wasmeter_usage::wire::{Call, Reply};
@@ -13,6 +13,9 @@ use wasmeter_usage::{Budgeted, Lease, LeaseAsk, Pico};
 
 /// A caller waits for a lease no longer.
 const WAIT: Duration = Duration::from_secs(2);
+
+/// A lease waits no longer than this for the usage of a host that died.
+const BACKLOG: Duration = Duration::from_millis(500);
 
 /// Asks billing, and remembers which tenants have budgets and which have not paid: a host that starts before billing
 /// must not let them spend freely.
@@ -95,6 +98,11 @@ impl LeaseSource for BillingLeases {
         drawn: Pico,
         want: Pico,
     ) -> Result<Lease, LeaseError> {
+        // What leases of a host that died hold is free once its usage is booked; before, a budget could seem used up.
+        let until = Instant::now() + BACKLOG;
+        while self.spool.backlog() > 0 && Instant::now() < until {
+            sleep(Duration::from_millis(2)).await;
+        }
         let ask = LeaseAsk {
             node: self.spool.node().to_owned(),
             epoch: self.spool.epoch(),

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use fate::Fate;
+pub(crate) use fate::{Fate, Told};
 pub(crate) use pace::Pace;
 pub(crate) use task::Life;
 

@@ -40,7 +40,7 @@ pub use figures::Figures;
 use verdict::Verdict;
 
 use crate::capability::Capabilities;
-use crate::guests::{Fate, GuestOptions, Guests};
+use crate::guests::{Fate, GuestOptions, Guests, Told};
 use crate::loader::Loader;
 use crate::logs::LogHub;
 
@@ -190,9 +190,9 @@ impl Invoker {
         let (reply, mut answer) = oneshot::channel();
         let limits = &invocation.revision.manifest.limits;
         let deadline = invocation.accepted + limits.deadline.0;
-        let late = Verdict::late(limits);
-        let fate = Arc::new(Fate::default());
+        let revision = invocation.revision.clone();
         let loaded = inner.loader.loaded(&invocation.revision.digest);
+        let fate = Arc::new(Fate::of(loaded.is_some()));
         let tenant = Arc::from(invocation.tenant.as_str());
         let life = run::run(inner.clone(), invocation, loaded.clone(), fate.clone(), cancel, reply);
         // The caller's task has a budget of polls that must not end in the middle of a guest.
@@ -203,25 +203,25 @@ impl Invoker {
         let answer = poll_fn(|cx| {
             held.poll(cx);
             if let Poll::Ready(answer) = Pin::new(&mut answer).poll(cx) {
-                return Poll::Ready(Some(answer));
+                return Poll::Ready(Ok(answer));
             }
             if !given_up && too_late.as_mut().poll(cx).is_ready() {
                 given_up = true;
-                if fate.give_up() {
-                    return Poll::Ready(None);
+                if let Some(told) = fate.give_up() {
+                    return Poll::Ready(Err(told));
                 }
             }
             Poll::Pending
         });
         match answer.await {
-            Some(Ok(run::Answer { answer, figures })) => {
+            Ok(Ok(run::Answer { answer, figures })) => {
                 Reply { answer: answer.map(|r| r.map(|b| b.guarded(gone))), figures }
             }
             // It panicked and has logged itself.
-            Some(Err(_)) => Reply { answer: Err(Error::internal()), figures: None },
-            None => {
+            Ok(Err(_)) => Reply { answer: Err(Error::internal()), figures: None },
+            Err(told) => {
                 metrics::counter!("wasmeter_answers_before_stop_total").increment(1);
-                Reply { answer: Err(late), figures: None }
+                Reply { answer: Err(Verdict::told(told, &revision.manifest.limits)), figures: None }
             }
         }
     }

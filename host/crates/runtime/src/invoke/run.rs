@@ -28,7 +28,7 @@ use crate::capability::{Caller, KeyValueUsed, Used};
 use crate::engine::FUEL_SCHEDULE;
 use crate::guest::{Guest, Metered, Refused, size};
 use crate::guest_core::CoreGuest;
-use crate::guests::Fate;
+use crate::guests::{Fate, Told};
 use crate::loader::{LoadError, Loaded, Pre};
 use crate::logs::LogStream;
 use crate::random::random;
@@ -85,7 +85,12 @@ pub(super) async fn run(
     let run = Run { host: &host, limits, fuel, deadline, cancel: &cancel };
     let loaded = match loaded {
         Some(loaded) => Ok(loaded),
-        None => run.load(id, tenant.as_str(), revision.digest).await,
+        None => match run.load(id, tenant.as_str(), revision.digest).await {
+            Ok(_) if !fate.begin() => {
+                Err(Ended { error: Some(Verdict::told(Told::Unready, limits)), ..Ended::default() })
+            }
+            loaded => loaded,
+        },
     };
     let mut ended = match loaded {
         Err(ended) => ended,
@@ -134,10 +139,9 @@ pub(super) async fn run(
         }
     };
     // Past its deadline, or told so already: what the guest still did makes no answer.
-    let told_late = !fate.end();
-    match &mut ended.error {
-        Some(error) if told_late => *error = Verdict::late(limits),
-        None if told_late && ended.stop != Some(Stop::Shutdown) => ended.stop = Some(Stop::Deadline),
+    match (fate.end(), &mut ended.error) {
+        (Some(told), Some(error)) => *error = Verdict::told(told, limits),
+        (Some(Told::Late), None) if ended.stop != Some(Stop::Shutdown) => ended.stop = Some(Stop::Deadline),
         _ => {}
     }
     let verdict = match ended.error {
@@ -258,11 +262,7 @@ impl Run<'_> {
         let loaded = tokio::select! {
             biased;
             () = sleep_until(self.deadline) => {
-                let message = format!(
-                    "the function was still being made ready at its limits.deadline of {}, which goes on: call again",
-                    self.limits.deadline
-                );
-                return error(Error::new(ErrorKind::Overloaded, message));
+                return error(Verdict::told(Told::Unready, self.limits));
             }
             () = self.cancel.cancelled() => {
                 return Err(Ended { stop: Some(self.cancelled()), ..Ended::default() });

@@ -8,6 +8,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::bound::bound_met;
 use crate::guest::Refused;
+use crate::guests::Told;
 
 /// Why the guest was stopped from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +58,22 @@ impl Verdict {
         Self { outcome, note: Some(error.message.clone()), error: Some(error) }
     }
 
-    /// What the caller of a guest is told that is past its deadline.
-    pub(super) fn late(limits: &wasmeter_types::Limits) -> Error {
-        let message = format!("the function did not end within its limits.deadline of {}", limits.deadline);
-        Error::new(ErrorKind::Deadline, message)
+    /// What a caller is told at the deadline.
+    pub(super) fn told(what: Told, limits: &wasmeter_types::Limits) -> Error {
+        let deadline = limits.deadline;
+        match what {
+            Told::Late => Error::new(
+                ErrorKind::Deadline,
+                format!("the function did not end within its limits.deadline of {deadline}"),
+            ),
+            Told::Unready => Error::new(
+                ErrorKind::Overloaded,
+                format!(
+                    "the function was still being made ready at its limits.deadline of {deadline}, which goes on: \
+                     call again"
+                ),
+            ),
+        }
     }
 
     pub(super) fn of(end: End<'_>) -> Self {
@@ -76,7 +89,7 @@ impl Verdict {
                 "the host shut down before the function ended: call again",
             ),
             (Some(Stop::Deadline), _) => {
-                let error = Self::late(limits);
+                let error = Self::told(Told::Late, limits);
                 Self { outcome: Outcome::Deadline, note: Some(error.message.clone()), error: Some(error) }
             }
             // A guest that could not read the body and says so knows no better than "malformed".

@@ -130,7 +130,9 @@ impl Sender {
                 }
                 serde_json::to_writer(&mut texts, &self.record(n)).unwrap();
             }
-            frames.push(wire::encode_append("bench", 1, self.next_seq, pressing, &texts).unwrap());
+            let mut frame = Vec::new();
+            wire::encode_append(&mut frame, "bench", 1, self.next_seq, pressing, &texts).unwrap();
+            frames.push(frame);
             self.next_seq += count;
             left -= count;
         }

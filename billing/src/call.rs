@@ -59,7 +59,8 @@ mod tests {
     #[test]
     fn agrees_with_the_contract() {
         let call = Call::Append { node: "n".into(), epoch: 2, first_seq: 3, records: Vec::new() };
-        let texts = wasmeter_usage::wire::encode_append("n", 2, 3, true, br#"{"v":1}"#).unwrap();
+        let mut texts = Vec::new();
+        wasmeter_usage::wire::encode_append(&mut texts, "n", 2, 3, true, br#"{"v":1}"#).unwrap();
         for (frame, count) in [(serde_json::to_vec(&call).unwrap(), 0), (texts[4..].to_vec(), 1)] {
             assert!(frame.starts_with(APPEND));
             let Ok(Incoming::Append(batch)) = parse(&frame) else { panic!("not an append") };

@@ -56,25 +56,29 @@ fn send(answer: Response, out: ResponseOutparam) {
 /// Status and headers, with a `content-length` if the body is whole and nobody has set one.
 fn head(
     status: u16,
-    headers: Vec<(String, Vec<u8>)>,
+    mut headers: Vec<(String, Vec<u8>)>,
     body: Option<&Body>,
 ) -> Result<OutgoingResponse, String> {
-    let fields = Fields::new();
-    let mut length_is_set = false;
-    for (name, value) in &headers {
-        length_is_set |= name == "content-length";
-        fields
-            .append(name, value)
-            .map_err(|e| format!("the handler set a header {name:?} that cannot be sent: {e:?}"))?;
+    if let Some(Body::Whole(bytes)) = body
+        && !headers.iter().any(|(name, _)| name == "content-length")
+    {
+        headers.push(("content-length".to_owned(), bytes.len().to_string().into_bytes()));
     }
-    if let (Some(Body::Whole(bytes)), false) = (body, length_is_set) {
-        fields
-            .append("content-length", bytes.len().to_string().as_bytes())
-            .map_err(|e| format!("content-length cannot be sent: {e:?}"))?;
-    }
+    // One call to the host for all; it does not say which of them it refuses.
+    let fields =
+        Fields::from_list(&headers).map_err(|error| match headers.iter().find(|h| !is_accepted(h)) {
+            Some((name, _)) => format!("the handler set a header {name:?} that cannot be sent: {error:?}"),
+            None => format!("the handler set headers that cannot be sent together: {error:?}"),
+        })?;
     let response = OutgoingResponse::new(fields);
-    response
-        .set_status_code(status)
-        .map_err(|()| format!("the handler set a status {status} that does not exist"))?;
+    if status != 200 {
+        response
+            .set_status_code(status)
+            .map_err(|()| format!("the handler set a status {status} that does not exist"))?;
+    }
     Ok(response)
+}
+
+fn is_accepted((name, value): &(String, Vec<u8>)) -> bool {
+    Fields::new().append(name, value).is_ok()
 }

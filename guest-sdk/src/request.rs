@@ -1,6 +1,6 @@
 //! The request that a handler gets.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::OnceCell;
 
 use serde::de::DeserializeOwned;
 
@@ -15,19 +15,19 @@ pub const DEFAULT_BODY_LIMIT: usize = 8 << 20;
 /// Bytes asked for in one read of the body.
 const READ: u64 = 256 << 10;
 
-/// An HTTP request. The body is read when it is asked for.
+/// An HTTP request. Headers and body are fetched from the host when they are asked for: each call to it costs fuel.
 pub struct Request {
     method: String,
     path: String,
     query: Option<String>,
-    scheme: Option<String>,
-    authority: Option<String>,
-    headers: Vec<(String, Vec<u8>)>,
-    /// The body as long as nobody has read it. Its resource is a child of the request's: it must go first.
-    unread: RefCell<Option<IncomingBody>>,
+    scheme: OnceCell<Option<String>>,
+    authority: OnceCell<Option<String>>,
+    headers: OnceCell<Vec<Header>>,
     body: OnceCell<Vec<u8>>,
-    _incoming: Option<IncomingRequest>,
+    incoming: Option<IncomingRequest>,
 }
+
+type Header = (String, Vec<u8>);
 
 impl Request {
     /// A request without headers and body, for tests of handlers outside a component.
@@ -38,46 +38,46 @@ impl Request {
             method: method.to_owned(),
             path,
             query,
-            scheme: None,
-            authority: None,
-            headers: Vec::new(),
-            unread: RefCell::new(None),
+            scheme: OnceCell::new(),
+            authority: OnceCell::new(),
+            headers: OnceCell::new(),
             body: OnceCell::new(),
-            _incoming: None,
+            incoming: None,
         }
     }
 
     /// The same request with one more header.
     #[must_use]
-    pub fn with_header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
-        self.headers.push((name.to_ascii_lowercase(), value.into()));
-        self
+    pub fn with_header(self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        let mut headers = self.all_headers().to_vec();
+        headers.push((name.to_ascii_lowercase(), value.into()));
+        Self { headers: OnceCell::from(headers), ..self }
     }
 
     /// The same request with this body.
     #[must_use]
     pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
-        self.unread = RefCell::new(None);
         self.body = OnceCell::from(body.into());
         self
     }
 
     pub(crate) fn incoming(incoming: IncomingRequest) -> Self {
-        let (path, query) = split_target(incoming.path_with_query().as_deref().unwrap_or("/"));
-        let fields = incoming.headers();
-        let headers = fields.entries();
-        drop(fields);
-        Self {
-            method: method_name(incoming.method()),
-            path,
-            query,
-            scheme: incoming.scheme().map(scheme_name),
-            authority: incoming.authority(),
-            headers,
-            unread: RefCell::new(incoming.consume().ok()),
-            body: OnceCell::new(),
-            _incoming: Some(incoming),
-        }
+        let target = incoming.path_with_query();
+        let method = method_name(incoming.method());
+        let request = Self::new(&method, target.as_deref().unwrap_or("/"));
+        Self { incoming: Some(incoming), ..request }
+    }
+
+    fn all_headers(&self) -> &[Header] {
+        self.headers.get_or_init(|| match &self.incoming {
+            Some(incoming) => incoming.headers().entries(),
+            None => Vec::new(),
+        })
+    }
+
+    /// The body, once. Its resource is a child of the request's: it must go first.
+    fn unread(&self) -> Option<IncomingBody> {
+        self.incoming.as_ref()?.consume().ok()
     }
 
     /// The method in capitals, e.g. `POST`.
@@ -107,17 +107,19 @@ impl Request {
 
     /// `http` or `https`, as the caller used it.
     pub fn scheme(&self) -> Option<&str> {
-        self.scheme.as_deref()
+        let scheme = || self.incoming.as_ref()?.scheme().map(scheme_name);
+        self.scheme.get_or_init(scheme).as_deref()
     }
 
     /// The host that the caller named, with its port.
     pub fn authority(&self) -> Option<&str> {
-        self.authority.as_deref()
+        let authority = || self.incoming.as_ref()?.authority();
+        self.authority.get_or_init(authority).as_deref()
     }
 
     /// All headers: names in small letters, values as they came, in order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+        self.all_headers().iter().map(|(name, value)| (name.as_str(), value.as_slice()))
     }
 
     /// The first header of a name (any case), if its value is UTF-8.
@@ -144,9 +146,9 @@ impl Request {
             if announced.is_some_and(|length| length > limit as u64) {
                 return Err(too_long(limit));
             }
-            let bytes = match self.unread.borrow_mut().take() {
+            let bytes = match self.unread() {
                 Some(body) => read(body, limit, announced.unwrap_or(0))?,
-                None if self._incoming.is_none() => Vec::new(),
+                None if self.incoming.is_none() => Vec::new(),
                 None => return Err(Error::bad_request("the request's body could not be read")),
             };
             return Ok(self.body.get_or_init(|| bytes));
@@ -171,7 +173,7 @@ impl Request {
         self,
         talk: impl FnOnce(&mut WebSocket<'_>) -> Result<()> + 'static,
     ) -> Result<Response> {
-        let body = self.unread.borrow_mut().take().filter(|_| self.is_websocket());
+        let body = if self.is_websocket() { self.unread() } else { None };
         let Some(body) = body else {
             return Err(Error::bad_request("this address speaks WebSocket: connect to it below /ws/fn/"));
         };

@@ -20,7 +20,7 @@ fn is_ours(name: &HeaderName) -> bool {
 /// What the guest must not see: our own headers, and platform tokens, even those that we do not accept (an expired one,
 /// one of two). A scheme of the guest's own stays.
 pub(crate) fn inbound(headers: &mut HeaderMap, is_platform_token: impl Fn(&HeaderValue) -> bool) {
-    remove_ours(headers);
+    remove(headers, is_ours);
     if headers.get_all(header::AUTHORIZATION).iter().any(&is_platform_token) {
         let values: Vec<HeaderValue> = headers.get_all(header::AUTHORIZATION).iter().cloned().collect();
         headers.remove(header::AUTHORIZATION);
@@ -32,29 +32,29 @@ pub(crate) fn inbound(headers: &mut HeaderMap, is_platform_token: impl Fn(&Heade
 
 /// What the guest must not say.
 pub(crate) fn outbound(headers: &mut HeaderMap, place: &Place) {
-    remove_ours(headers);
-    for name in SITE_WIDE {
-        headers.remove(name);
-    }
-    let cookies: Vec<HeaderValue> = headers.get_all(header::SET_COOKIE).iter().cloned().collect();
-    if !cookies.is_empty() {
+    let shared_origin = matches!(place, Place::Path(_));
+    remove(headers, |name| {
+        is_ours(name)
+            || SITE_WIDE.contains(&name.as_str())
+            || shared_origin && ORIGIN_WIDE.contains(&name.as_str())
+    });
+    if headers.contains_key(header::SET_COOKIE) {
+        let cookies: Vec<HeaderValue> = headers.get_all(header::SET_COOKIE).iter().cloned().collect();
         headers.remove(header::SET_COOKIE);
         for cookie in cookies.into_iter().filter(|c| is_own_cookie(c, place)) {
             headers.append(header::SET_COOKIE, cookie);
         }
     }
-    if let Place::Path(_) = place {
-        for name in ORIGIN_WIDE {
-            headers.remove(name);
-        }
+    if shared_origin {
         // Added, not replaced: of several policies each must allow (CSP Level 3, section 4.1).
         headers.append(header::CONTENT_SECURITY_POLICY, SANDBOX);
     }
 }
 
-fn remove_ours(headers: &mut HeaderMap) {
-    let ours: Vec<HeaderName> = headers.keys().filter(|n| is_ours(n)).cloned().collect();
-    for name in ours {
+/// Removes the fields with these names: one look at each, since nearly always there is none.
+fn remove(headers: &mut HeaderMap, which: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = headers.keys().filter(|n| which(n)).cloned().collect();
+    for name in names {
         headers.remove(name);
     }
 }

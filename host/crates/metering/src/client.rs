@@ -120,15 +120,15 @@ impl BillingClient {
     /// `Unavailable`, `Refused`, `Protocol`.
     pub async fn call(&self, call: Call) -> Result<Reply, BillingError> {
         let frame = wire::encode(&call)?;
-        self.call_encoded(frame).await
+        self.call_encoded(&frame).await
     }
 
     /// The same for a call that is a frame already.
     ///
     /// # Errors
     /// As [`BillingClient::call`].
-    pub(crate) async fn call_encoded(&self, frame: Vec<u8>) -> Result<Reply, BillingError> {
-        self.within(self.inner.options.timeout, self.exchange(&frame)).await
+    pub(crate) async fn call_encoded(&self, frame: &[u8]) -> Result<Reply, BillingError> {
+        self.within(self.inner.options.timeout, self.exchange(frame)).await
     }
 
     /// Waits until billing has answered a `Hello`, which also brings the current prices.

@@ -26,6 +26,8 @@ const PATIENT: u64 = 1024;
 /// Records behind a batch from which on batches are as large as a frame holds, and say that they press; or an eighth of the
 /// spool, if that is less.
 const PRESSING: u64 = 1 << 16;
+/// Bytes of room that a frame leaves for the next one: those of a batch that does not press.
+const FRAME: usize = 2 << 20;
 /// Between two attempts where spool and ledger contradict each other.
 const STUCK: Duration = Duration::from_secs(10);
 
@@ -35,6 +37,8 @@ pub struct Shipper {
     client: BillingClient,
     progress: watch::Sender<Progress>,
     cursor: Option<Cursor>,
+    /// The last frame, for its room.
+    frame: Vec<u8>,
     retry: Duration,
     away_since: Option<Instant>,
     warned: bool,
@@ -116,6 +120,7 @@ impl Shipper {
             client,
             progress: watch::Sender::new(Progress::default()),
             cursor: None,
+            frame: Vec::new(),
             retry: RETRY.0,
             away_since: None,
             warned: false,
@@ -187,11 +192,16 @@ impl Shipper {
             let first_seq = batch.first_seq;
             let last = first_seq + batch.count - 1;
             let pressing = self.pressing(batch.count);
-            let frame = wire::encode_append(&lane.node, lane.epoch, first_seq, pressing, &batch.records);
-            let answer = match frame {
-                Ok(frame) => self.client.call_encoded(frame).await,
+            let frame = &mut self.frame;
+            let made =
+                wire::encode_append(frame, &lane.node, lane.epoch, first_seq, pressing, &batch.records);
+            let answer = match made {
+                Ok(()) => self.client.call_encoded(&self.frame).await,
                 Err(error) => Err(error.into()),
             };
+            if self.frame.capacity() > FRAME {
+                self.frame = Vec::new();
+            }
             match answer {
                 Ok(Reply::Acked { acked_seq }) if acked_seq > last => {
                     return Err(Stuck::Beyond { acked: acked_seq, sent: last });

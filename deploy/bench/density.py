@@ -33,12 +33,12 @@ def variant(component, n):
 class Host:
     """`wasmeter serve` on a data directory."""
 
-    def __init__(self, options):
+    def __init__(self, options, idle=IDLE):
         self.options, self.data, self.process = options, pathlib.Path(options.data), None
         atexit.register(self.stop)
         (self.data.parent / "density.toml").write_text(
             "[server]\ndata = %s\nlisten = \"127.0.0.1:0\"\nadmin-listen = \"127.0.0.1:0\"\n"
-            "[functions]\nidle-after = \"%ds\"\n" % (json.dumps(str(self.data)), IDLE)
+            "[functions]\nidle-after = \"%ds\"\n" % (json.dumps(str(self.data)), idle)
         )
 
     def start(self):
@@ -210,4 +210,5 @@ def main():
     host.stop()
 
 
-main()
+if __name__ == "__main__":
+    main()

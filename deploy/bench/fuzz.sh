@@ -1,9 +1,13 @@
-#!/bin/bash
-# A million mutated executions of the router and of the upload, without a panic. `make test` runs the short form.
+#!/usr/bin/env bash
+# A million mutated executions of the router and of the upload, without a panic; `make test` runs the short form. Keeps how
+# many there were, and what they took, in results/fuzz.txt.
 # usage: fuzz.sh [executions] [seed]
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+. "$(dirname "$0")/keep.sh"
 export WASMETER_FUZZ_RUNS=${1:-1000000} WASMETER_FUZZ_SEED=${2:-1}
-# The same selection as everywhere: another one would build third-party crates again.
-time cargo test --release --workspace --lib -- --show-output takes_anything
-echo "$WASMETER_FUZZ_RUNS executions of each, seed $WASMETER_FUZZ_SEED: no panic"
+run() {
+	local began=$EPOCHSECONDS
+	# The same selection as everywhere: another one would build third-party crates again.
+	cargo test --release --workspace --lib -- --show-output takes_anything >&2
+	echo "$WASMETER_FUZZ_RUNS executions of each, seed $WASMETER_FUZZ_SEED: no panic; $((EPOCHSECONDS - began)) s with the build"
+}
+keep fuzz run

@@ -3,8 +3,10 @@
 //! | path | body | answer |
 //! |---|---|---|
 //! | `/embed` | token numbers of one text, i64, little-endian | its MiniLM sentence vector, 384 f32 |
+//! | `/mlp` | `{"input":[784 numbers]}` | `{"output":[10 numbers]}`, of the model `mlp` |
 //! | `/mock` | bytes | the outputs `y` and `sum` of the mock device's model for one row, one behind the other |
 
+use serde::{Deserialize, Serialize};
 use wasmeter_guest::nn::{Model, Tensor, TensorType};
 use wasmeter_guest::{Error, Request, Response, Result};
 
@@ -14,8 +16,9 @@ const WIDTH: usize = 384;
 fn handle(req: Request) -> Result<Response> {
     let answer = match req.path() {
         "/embed" => embed(req.body()?)?,
+        "/mlp" => return Ok(Response::bytes("application/json", mlp(req.body()?)?)),
         "/mock" => mock(req.body()?)?,
-        path => return Err(Error::bad_request(format!("no {path} here: /embed or /mock"))),
+        path => return Err(Error::bad_request(format!("no {path} here: /embed, /mlp or /mock"))),
     };
     Ok(Response::bytes("application/octet-stream", answer))
 }
@@ -40,6 +43,23 @@ fn embed(ids: &[u8]) -> Result<Vec<u8>> {
     }
     let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
     Ok(sum.iter().flat_map(|value| (value / length).to_le_bytes()).collect())
+}
+
+#[derive(Deserialize)]
+struct Question {
+    input: Vec<f32>,
+}
+
+#[derive(Serialize)]
+struct Scores {
+    output: Vec<f32>,
+}
+
+fn mlp(body: &[u8]) -> Result<Vec<u8>> {
+    let bad = |e: serde_json::Error| Error::bad_request(e.to_string());
+    let Question { input } = serde_json::from_slice(body).map_err(bad)?;
+    let outputs = Model::load("mlp")?.compute([("x", Tensor::f32([1, input.len()], &input))])?;
+    serde_json::to_vec(&Scores { output: outputs.f32("y")? }).map_err(bad)
 }
 
 fn mock(bytes: &[u8]) -> Result<Vec<u8>> {

@@ -10,12 +10,15 @@ const SHORT: &str = "deadline = \"400ms\"\nfuel = 1_000_000_000_000\nmemory = \"
 /// Of those that do, on a busy machine too.
 const LONG: &str =
     "deadline = \"60s\"\nfuel = 20_000_000_000\nmemory = \"32MiB\"\nresponse-body = \"256KiB\"";
+/// The same, and few handles: what they leak else takes long.
+const THREE_LONG: &str = "deadline = \"60s\"\nfuel = 20_000_000_000\nmemory = \"32MiB\"\n\
+    response-body = \"256KiB\"\nhandles = 1000";
 const FUEL: &str = "deadline = \"60s\"\nfuel = 20_000_000";
 /// So small that the head is still held when it is met.
 const SMALL: &str = "deadline = \"60s\"\nfuel = 20_000_000_000\nresponse-body = \"32KiB\"";
 
 /// Name, guest (a fixture, or of `guests`), limits.
-const FUNCTIONS: [(&str, &str, &str); 13] = [
+const FUNCTIONS: [(&str, &str, &str); 19] = [
     ("short", "hostile", SHORT),
     ("long", "hostile", LONG),
     ("fuel", "hostile", FUEL),
@@ -29,11 +32,19 @@ const FUNCTIONS: [(&str, &str, &str); 13] = [
     ("flood-command", "", LONG),
     ("pointer-command", "", LONG),
     ("recursion-command", "", LONG),
+    ("three-short", "service", SHORT),
+    ("three-long", "service", THREE_LONG),
+    ("three-fuel", "service", FUEL),
+    ("three-small", "service", SMALL),
+    ("three-start-trap", "service", LONG),
+    ("three-start-loop", "service", SHORT),
 ];
 
 /// Everything that the table calls, for the tenant `dev`: each row has a function of its own, and so a log of its own.
 pub async fn deploy(host: &Host) {
     host.push_tiny("mlp").await;
+    let settings = host.operator().put("/api/v1/tenants/dev/settings", "{\"wasi3\": true}");
+    settings.header("content-type", "application/json").send().await.expect(200);
     // It may call itself, and look for doors.
     let allow = format!("allow = [{:?}, \"http://10.0.0.1\", \"http://127.0.0.1:1\"]", host.url());
     deploy_one(host, component("hostile"), &manifest("self").public().limits(LONG).section("http", &allow))
@@ -44,7 +55,11 @@ pub async fn deploy(host: &Host) {
             .find(|(name, ..)| *name == case.function)
             .unwrap_or_else(|| panic!("no function {}", case.function));
         let bytes = if guest.is_empty() { guests::guest(case.function) } else { component(guest) };
-        deploy_one(host, bytes, &manifest(&name(row)).limits(limits).models(&["mlp"])).await;
+        let mut manifest = manifest(&name(row)).limits(limits).models(&["mlp"]);
+        if let Some(what) = case.function.strip_prefix("three-start-") {
+            manifest = manifest.section("env", &format!("START = {what:?}"));
+        }
+        deploy_one(host, bytes, &manifest).await;
     }
 }
 
@@ -91,8 +106,12 @@ const fn late(function: &'static str, path: &'static str, fuel: (u64, u64)) -> C
 }
 
 const fn spent(path: &'static str) -> Case {
+    spent_by("fuel", path)
+}
+
+const fn spent_by(function: &'static str, path: &'static str) -> Case {
     let sees = Sees::Error(502, "guest_failed", "limits.fuel of 20000000");
-    row("fuel", path, sees, "out_of_fuel", ALL, "all fuel consumed")
+    row(function, path, sees, "out_of_fuel", ALL, "all fuel consumed")
 }
 
 const fn trap(function: &'static str, path: &'static str, message: &'static str, log: &'static str) -> Case {
@@ -197,4 +216,23 @@ pub const TABLE: &[Case] = &[
     // Elsewhere.
     ok("self", "/self", "508\n"),
     row("self", "/scan", Sees::Answer(200, "0 answers\n"), "ok", SOME, "has made its [http] calls of 32"),
+    // WASI 0.3.
+    late("three-short", "/spin", MUCH),
+    late("three-short", "/after", MUCH),
+    late("three-short", "/sleep", LITTLE),
+    late("three-short", "/mute", LITTLE),
+    late("three-start-loop", "/", MUCH),
+    spent_by("three-fuel", "/spin"),
+    spent_by("three-fuel", "/leak"),
+    trap("three-start-trap", "/", "trapped", "a trap at start"),
+    trap("three-long", "/trap", "trapped", "a trap"),
+    trap("three-long", "/error", "without an answer", "without an answer"),
+    trap("three-long", "/short", UNFINISHED, UNFINISHED),
+    row("three-long", "/late", Sees::BreaksOff, "trap", SOME, "wasm backtrace"),
+    row("three-long", "/body", Sees::BreaksOff, "trap", SOME, "limits.response-body of 262144 bytes"),
+    trap("three-small", "/body", "limits.response-body of 32768 bytes", "limits.response-body"),
+    ok("three-long", "/grow", "512 pages\n"),
+    trap("three-long", "/leak", "limits.memory is 32MiB", "wasm backtrace"),
+    trap("three-long", "/stack", "stack", "call stack exhausted"),
+    trap("three-long", "/tasks", "", "wasm backtrace"),
 ];

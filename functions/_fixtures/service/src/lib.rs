@@ -8,7 +8,12 @@
 //! - `/trailers` an answer with a trailer
 //! - `/short` says more bytes than it writes
 //! - `/error` answers an error code; `/trap` traps, `/late` after its head and 100,000 bytes
-//! - `/spin` never ends; `/after` answers and then never ends; `/sleep` waits for ever; `/tasks` starts tasks for ever
+//! - `/spin` never ends; `/after` answers and then never ends; `/sleep` waits for ever; `/tasks` starts tasks for ever;
+//!   `/mute` answers a head and keeps its body open
+//! - `/body` an endless answer; `/stack` recurses for ever; `/leak` takes memory for ever, `/grow` until it is refused
+//! - with `START=trap` or `START=loop` in its environment it does not get as far as a request
+
+use std::hint::black_box;
 
 use wasip3::clocks::monotonic_clock;
 use wasip3::http::client;
@@ -36,6 +41,11 @@ impl wasip3::exports::http::handler::Guest for Service {
             "/error" => Err(ErrorCode::ConfigurationError),
             "/trap" => panic!("a trap"),
             "/late" => Ok(late()),
+            "/mute" => Ok(mute()),
+            "/body" => Ok(endless()),
+            "/stack" => Ok(text(format!("{}\n", down(u64::MAX)))),
+            "/leak" => leak(),
+            "/grow" => Ok(text(grow())),
             "/spin" => spin(),
             "/after" => {
                 spawn_local(async { spin::<()>() });
@@ -62,7 +72,7 @@ fn number(query: &str, name: &str) -> u64 {
 fn spin<T>() -> T {
     let mut n = 0u64;
     loop {
-        n = std::hint::black_box(n.wrapping_add(1));
+        n = black_box(n.wrapping_add(1));
     }
 }
 
@@ -185,3 +195,61 @@ fn late() -> Response {
     });
     answer(200, &[], Some(read))
 }
+
+fn mute() -> Response {
+    let (write, read) = wit_stream::new();
+    spawn_local(async move {
+        monotonic_clock::wait_for(u64::MAX / 2).await;
+        drop(write);
+    });
+    answer(200, &[], Some(read))
+}
+
+fn endless() -> Response {
+    let (mut write, read) = wit_stream::new();
+    spawn_local(async move { while write.write_all(vec![b'x'; 16 << 10]).await.is_empty() {} });
+    answer(200, &[], Some(read))
+}
+
+/// No tail call: the sum waits for the level below.
+#[inline(never)]
+fn down(levels: u64) -> u64 {
+    if levels == 0 { 0 } else { black_box(down(black_box(levels - 1))) + 1 }
+}
+
+fn leak() -> ! {
+    loop {
+        black_box(Vec::leak(vec![1u8; 64 << 10]));
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+fn grow() -> String {
+    use core::arch::wasm32::{memory_grow, memory_size};
+    // The answer needs a little heap of its own when there is no more to have.
+    let reserve = black_box(vec![1u8; 256 << 10]);
+    while memory_grow(0, 16) != usize::MAX {}
+    while memory_grow(0, 1) != usize::MAX {}
+    drop(reserve);
+    format!("{} pages\n", memory_size(0))
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn grow() -> String {
+    String::new()
+}
+
+/// What runs when the component is instantiated.
+extern "C" fn start() {
+    match std::env::var("START").as_deref() {
+        Ok("trap") => panic!("a trap at start"),
+        Ok("loop") => spin(),
+        _ => {}
+    }
+}
+
+#[allow(unsafe_code, reason = "the linker's list of what runs first has no safe name")]
+#[cfg(target_arch = "wasm32")]
+#[used]
+#[unsafe(link_section = ".init_array")]
+static START: extern "C" fn() = start;

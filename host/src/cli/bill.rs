@@ -169,7 +169,7 @@ fn lines(line: &Line, currency: &str, rows: &mut Vec<Vec<String>>) {
 }
 
 /// A rate without the zeros at its end, such as `0.0000004 USD`.
-fn rate(pico: &str, currency: &str) -> String {
+pub(super) fn rate(pico: &str, currency: &str) -> String {
     match pico.parse::<wasmeter_usage::Pico>() {
         Ok(pico) => {
             let text = pico.to_string();

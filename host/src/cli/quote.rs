@@ -1,8 +1,9 @@
 use anyhow::Result;
 use serde::Deserialize;
-use serde_json::json;
-use wasmeter_types::FunctionName;
+use serde_json::{Value, json};
+use wasmeter_types::{FunctionName, TenantName};
 
+use super::client::Client;
 use super::connect::TenantConnect;
 use super::output::{Output, count, table, talk};
 
@@ -20,32 +21,31 @@ pub(crate) struct QuoteArgs {
 }
 
 #[derive(Deserialize)]
-struct Quote {
+pub(super) struct Quote {
     calls: u64,
-    stands_on: u64,
+    pub(super) stands_on: u64,
     of_latest: u64,
-    one: Option<Spread>,
-    all: Option<Spread>,
-    bound: Bound,
+    pub(super) one: Option<Spread>,
+    pub(super) all: Option<Spread>,
+    pub(super) bound: Bound,
 }
 
 #[derive(Deserialize)]
-struct Spread {
-    p50: String,
+pub(super) struct Spread {
+    pub(super) p50: String,
     p95: String,
     max: String,
 }
 
 #[derive(Deserialize)]
-struct Bound {
-    one: String,
-    all: String,
+pub(super) struct Bound {
+    pub(super) one: String,
+    pub(super) all: String,
 }
 
 pub(crate) fn run(args: &QuoteArgs) -> Result<()> {
     let (client, tenant) = args.connect.client()?;
-    let body = json!({ "function": args.function, "calls": args.calls });
-    args.output.show(client.post(&format!("/api/v1/tenants/{tenant}/quote"), &body)?, |quote: Quote| {
+    args.output.show(ask(&client, &tenant, &args.function, args.calls)?, |quote: Quote| {
         talk(&format!(
             "stands on {} charged calls of {}, among the tenant's latest {}; the bound on its limits",
             count(quote.stands_on),
@@ -54,6 +54,17 @@ pub(crate) fn run(args: &QuoteArgs) -> Result<()> {
         ));
         show(quote)
     })
+}
+
+/// What calls of a function cost.
+pub(super) fn ask(
+    client: &Client,
+    tenant: &TenantName,
+    function: &FunctionName,
+    calls: u64,
+) -> Result<Value> {
+    let body = json!({ "function": function, "calls": calls });
+    client.post(&format!("/api/v1/tenants/{tenant}/quote"), &body)
 }
 
 fn show(quote: Quote) -> String {

@@ -144,8 +144,8 @@ def per(what, before, after, count):
 
 
 def settled(host):
-    """What it has once it gave back what it does not need at once."""
-    time.sleep(2)
+    """What it has once it gave back what it does not need: every ten seconds."""
+    time.sleep(16)
     return host.memory()
 
 
@@ -193,6 +193,7 @@ def main():
     for _ in range(200):
         call(host, connection, total + 100)
     before = settled(host)
+    connection = host.connect()
     print(f"{'memory of that host at rest':<58} {sum(before):8d} kB  (own {before[0]}, mapped files {before[1]})")
     # Every tenth or so: neighbours in the list lie side by side on disk.
     chosen = [n * total // cold for n in range(cold)]
@@ -202,9 +203,8 @@ def main():
     per("memory for each function that was called", before, loaded, cold)
     row("second call", [call(host, connection, n) for n in chosen])
     time.sleep(IDLE * 1.5 + 1)
-    connection = host.connect()
-    call(host, connection, total + 100)
     per(f"the same after {IDLE} s without a call", before, settled(host), cold)
+    connection = host.connect()
     again = [call(host, connection, n) for n in chosen]
     row("first call after that", again)
     host.stop()

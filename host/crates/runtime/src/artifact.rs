@@ -2,8 +2,9 @@ use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use wasmeter_types::Digest;
@@ -25,6 +26,37 @@ pub struct ArtifactCache {
     engines: Engines,
     compatibility: String,
     room: Mutex<Room>,
+    /// Written since they were last settled.
+    fresh: Mutex<Vec<Digest>>,
+}
+
+/// A file's content as it was when it was hashed: another change has another time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+    wasi: Wasi,
+}
+
+/// The system's clock of changes ticks this often at least: what changed before then and is the same file now was not
+/// changed since.
+const TICK: Duration = Duration::from_millis(50);
+
+impl Seen {
+    /// None where a change could still come within the tick of the last one.
+    fn of(file: &File, wasi: Wasi) -> io::Result<Option<Self>> {
+        let found = file.metadata()?;
+        let changed = (found.ctime(), found.ctime_nsec());
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let long_ago = now.checked_sub(TICK).is_some_and(|then| {
+            let nanos = i64::from(then.subsec_nanos());
+            i64::try_from(then.as_secs()).is_ok_and(|seconds| changed < (seconds, nanos))
+        });
+        let seen = Self { device: found.dev(), inode: found.ino(), size: found.size(), changed, wasi };
+        Ok(long_ago.then_some(seen))
+    }
 }
 
 /// What the name of a tag ends in.
@@ -76,7 +108,14 @@ impl ArtifactCache {
         FUEL_SCHEDULE.hash(&mut hash);
         let compatibility = hash.0.finalize().to_hex()[..16].to_owned();
         let room = Mutex::new(Room::new(most));
-        let cache = Self { dir: dir.to_owned(), key, engines: engines.clone(), compatibility, room };
+        let cache = Self {
+            dir: dir.to_owned(),
+            key,
+            engines: engines.clone(),
+            compatibility,
+            room,
+            fresh: Mutex::default(),
+        };
         cache.sweep()?;
         Ok(cache)
     }
@@ -160,7 +199,17 @@ impl ArtifactCache {
         // The tag last: a file without one is no artifact.
         self.write(&name, artifact)?;
         self.write(&format!("{name}{TAG}"), tag.as_bytes())?;
+        self.fresh.lock().push(*digest);
         self.keep(*digest, artifact.len() as u64)
+    }
+
+    /// Hashes what was written since the last time, so that its first load need not. Blocking.
+    pub(crate) fn settle(&self) {
+        let fresh = std::mem::take(&mut *self.fresh.lock());
+        for digest in fresh {
+            // Whatever is wrong with it is told to who loads it.
+            let _ = self.authentic(&digest);
+        }
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -175,6 +224,13 @@ impl ArtifactCache {
     /// # Errors
     /// `Missing` if there is none or it is not authentic.
     pub fn get(&self, digest: &Digest) -> Result<Compiled, ArtifactError> {
+        let (file, wasi) = self.authentic(digest)?;
+        self.room.lock().touch(digest);
+        self.map(wasi, &file)
+    }
+
+    /// Its open file, which is hashed unless this process has hashed the very same content before.
+    fn authentic(&self, digest: &Digest) -> Result<(File, Wasi), ArtifactError> {
         let name = self.name(digest);
         let missing = |e: io::Error| match e.kind() {
             io::ErrorKind::NotFound => ArtifactError::Missing(*digest),
@@ -184,20 +240,29 @@ impl ArtifactCache {
             let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
             File::options().read(true).custom_flags(flags).open(self.dir.join(name)).map_err(missing)
         };
-        let (file, tag_file) = (open(&name)?, open(&format!("{name}{TAG}"))?);
+        let file = open(&name)?;
+        let known = self.room.lock().seen(digest);
+        if let Some(known) = known
+            && Seen::of(&file, known.wasi)? == Some(known)
+        {
+            return Ok((file, known.wasi));
+        }
         let mut tag = String::new();
         let most = u64::try_from(HEX + THREE.len()).unwrap_or(u64::MAX);
-        tag_file.take(most).read_to_string(&mut tag)?;
+        open(&format!("{name}{TAG}"))?.take(most).read_to_string(&mut tag)?;
         let (hex, marked) = tag.split_at_checked(HEX).ok_or(ArtifactError::Missing(*digest))?;
         let wasi = if marked == THREE { Wasi::Three } else { Wasi::Two };
         let expected = blake3::Hash::from_hex(hex).map_err(|_| ArtifactError::Missing(*digest))?;
+        let before = Seen::of(&file, wasi)?;
         // Comparing two `blake3::Hash` takes constant time.
         if self.tag(&name, wasi, &file)? != expected {
             tracing::error!(%digest, "an artifact is not authentic and is made again: somebody else writes to the data directory");
             return Err(ArtifactError::Missing(*digest));
         }
-        self.room.lock().touch(digest);
-        self.map(wasi, &file)
+        if before.is_some() && before == Seen::of(&file, wasi)? {
+            self.room.lock().see(digest, before);
+        }
+        Ok((file, wasi))
     }
 
     #[allow(unsafe_code, reason = "wasmtime has no safe way to load an artifact")]
@@ -288,6 +353,32 @@ mod tests {
     }
 
     #[test]
+    fn what_was_found_authentic_is_until_it_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engines::new(PoolOptions { instances: 2, max_memory: 1 << 20 }).unwrap();
+        let cache = ArtifactCache::open(dir.path(), [7; 32], &engine, u64::MAX).unwrap();
+        let (module, digest) = (b"\0asm\x01\0\0\0", Digest::of(b"m"));
+        let artifact = compile_engine(Wasi::Two).unwrap().precompile_module(module).unwrap();
+        cache.put(&digest, Wasi::Two, &artifact).unwrap();
+        std::thread::sleep(TICK * 2);
+        assert_eq!(cache.room.lock().seen(&digest), None);
+        cache.settle();
+        let seen = cache.room.lock().seen(&digest);
+        assert!(seen.is_some());
+        // Its tag is not read again.
+        let path = dir.path().join(cache.name(digest));
+        fs::remove_file(dir.path().join(cache.name(digest) + TAG)).unwrap();
+        cache.get(&digest).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert!(matches!(cache.get(&digest), Err(ArtifactError::Missing(_))));
+        cache.put(&digest, Wasi::Two, &artifact).unwrap();
+        assert_eq!(cache.room.lock().seen(&digest), None, "another file, which was not looked at");
+        cache.get(&digest).unwrap();
+    }
+
+    #[test]
     fn each_artifact_meets_the_engine_that_it_was_made_for() {
         let dir = tempfile::tempdir().unwrap();
         let engines = Engines::new(PoolOptions { instances: 2, max_memory: 1 << 20 }).unwrap();
@@ -302,6 +393,7 @@ mod tests {
         let tag = dir.path().join(cache.name(digest) + TAG);
         let text = fs::read_to_string(&tag).unwrap();
         fs::write(&tag, text.trim_end_matches(THREE)).unwrap();
+        let cache = ArtifactCache::open(dir.path(), [7; 32], &engines, u64::MAX).unwrap();
         assert!(matches!(cache.get(&digest), Err(ArtifactError::Missing(_))));
         // A start finds what is there for either.
         fs::write(&tag, &text).unwrap();

@@ -1,9 +1,17 @@
 use hashlink::LinkedHashMap;
 use wasmeter_types::Digest;
 
+use crate::artifact::Seen;
+
+struct Artifact {
+    size: u64,
+    /// The content that was found authentic.
+    seen: Option<Seen>,
+}
+
 /// What the artifacts on disk take, in the order of their last use.
 pub(crate) struct Room {
-    sizes: LinkedHashMap<Digest, u64>,
+    artifacts: LinkedHashMap<Digest, Artifact>,
     bytes: u64,
     most: u64,
 }
@@ -11,12 +19,12 @@ pub(crate) struct Room {
 impl Room {
     /// Room for so many bytes.
     pub(crate) fn new(most: u64) -> Self {
-        Self { sizes: LinkedHashMap::new(), bytes: 0, most }
+        Self { artifacts: LinkedHashMap::new(), bytes: 0, most }
     }
 
     /// An artifact was used.
     pub(crate) fn touch(&mut self, digest: &Digest) {
-        self.sizes.to_back(digest);
+        self.artifacts.to_back(digest);
     }
 
     /// An artifact was written: those that have to go now. It stays itself, however large it is.
@@ -24,11 +32,11 @@ impl Room {
     pub(crate) fn add(&mut self, digest: Digest, size: u64) -> Vec<Digest> {
         self.remove(&digest);
         self.bytes += size;
-        self.sizes.insert(digest, size);
+        self.artifacts.insert(digest, Artifact { size, seen: None });
         let mut gone = Vec::new();
-        while self.bytes > self.most && self.sizes.len() > 1 {
-            let Some((oldest, size)) = self.sizes.pop_front() else { break };
-            self.bytes -= size;
+        while self.bytes > self.most && self.artifacts.len() > 1 {
+            let Some((oldest, artifact)) = self.artifacts.pop_front() else { break };
+            self.bytes -= artifact.size;
             gone.push(oldest);
         }
         gone
@@ -36,12 +44,24 @@ impl Room {
 
     /// An artifact was deleted.
     pub(crate) fn remove(&mut self, digest: &Digest) {
-        self.bytes -= self.sizes.remove(digest).unwrap_or(0);
+        self.bytes -= self.artifacts.remove(digest).map_or(0, |artifact| artifact.size);
+    }
+
+    /// What was found authentic of an artifact.
+    pub(crate) fn seen(&self, digest: &Digest) -> Option<Seen> {
+        self.artifacts.get(digest)?.seen
+    }
+
+    /// This was found authentic.
+    pub(crate) fn see(&mut self, digest: &Digest, seen: Option<Seen>) {
+        if let Some(artifact) = self.artifacts.get_mut(digest) {
+            artifact.seen = seen;
+        }
     }
 
     /// All that are there.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Digest> {
-        self.sizes.keys()
+        self.artifacts.keys()
     }
 
     /// How many bytes they take.

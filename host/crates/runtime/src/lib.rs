@@ -3,8 +3,9 @@
 //! [`Compiler`] runs Cranelift in a child process; [`Loader`] keeps compiled components; [`Invoker`] runs one
 //! invocation in a store of its own and releases the last byte of its answer only after its usage is recorded.
 //!
-//! Unsafe code: one call that maps an artifact which this host compiled and authenticated (`artifact.rs`), and one
-//! with which the compile child closes descriptors that it was not meant to have (`compile/sandbox.rs`).
+//! Unsafe code: one call that maps an artifact which this host compiled and authenticated (`artifact.rs`), one
+//! with which the compile child closes descriptors that it was not meant to have (`compile/sandbox.rs`), and the
+//! declaration of a function of the allocator (`heap.rs`).
 
 mod artifact;
 mod artifact_room;
@@ -14,6 +15,7 @@ mod engine;
 mod guest;
 mod guest_core;
 mod guests;
+mod heap;
 mod invoke;
 mod kind;
 mod loader;

@@ -1,5 +1,5 @@
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
@@ -18,6 +18,7 @@ use crate::engine::{Engines, Wasi};
 use crate::guest::{self, Guest};
 use crate::guest_core::{self, CoreGuest};
 use crate::guests::Pace;
+use crate::heap;
 use crate::kind::{Compiled, Entry, Kind};
 use crate::outline::{importer, outline};
 use crate::shelf::Shelf;
@@ -37,6 +38,9 @@ impl Default for LoaderOptions {
         Self { loaded: 1000, idle: Duration::from_secs(300) }
     }
 }
+
+/// How often the heap gives back what loads and uploads have left free.
+const GIVE_BACK: Duration = Duration::from_secs(10);
 
 /// A function that is ready to be instantiated.
 pub struct Loaded {
@@ -230,6 +234,7 @@ impl Loader {
         stop: CancellationToken,
     ) {
         let pause = (self.inner.idle / 4).clamp(Duration::from_millis(100), Duration::from_secs(30));
+        let mut given_back = Instant::now();
         loop {
             for (owner, digest) in kept() {
                 // A failure is told to who calls it.
@@ -242,9 +247,18 @@ impl Loader {
             }
             let gone = self.inner.shelf.take_idle();
             metrics::gauge!("wasmeter_components_loaded").set(self.inner.shelf.len() as f64);
-            if !gone.is_empty() {
-                spawn_blocking(move || drop(gone));
+            let due = given_back.elapsed() >= GIVE_BACK;
+            if due {
+                given_back = Instant::now();
             }
+            let inner = self.inner.clone();
+            spawn_blocking(move || {
+                drop(gone);
+                inner.artifacts.settle();
+                if due {
+                    heap::give_back();
+                }
+            });
         }
     }
 

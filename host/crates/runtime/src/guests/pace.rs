@@ -2,28 +2,47 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Calls of a component that begin on a guest thread after one that took longer than its first turn.
 const PENALTY: u32 = 1024;
+/// Calls one after another that took longer without a yield of theirs, such as those that touch much memory for little
+/// fuel. One alone may have waited for the processor; so many had not.
+const STRIKES: u32 = 4;
 
 /// Whether the calls of a component may begin on the thread of their connection.
 ///
 /// Only those may that end in their first turn, nearly always: a component that alternates holds such a thread for more
 /// than a turn at most once in [`PENALTY`] calls.
 #[derive(Default)]
-pub(crate) struct Pace(AtomicU32);
+pub(crate) struct Pace {
+    penalty: AtomicU32,
+    strikes: AtomicU32,
+}
 
 impl Pace {
     /// Whether the next call is expected to end in its first turn.
     pub(crate) fn is_short(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.penalty.load(Ordering::Relaxed) == 0
+    }
+
+    /// A call ended on the thread of its connection, within its first turn or without a yield after it.
+    pub(super) fn ended(&self, soon: bool) {
+        // Nearly every call is one that changes nothing: that is a read.
+        if soon {
+            if self.strikes.load(Ordering::Relaxed) != 0 {
+                self.strikes.store(0, Ordering::Relaxed);
+            }
+        } else if self.strikes.fetch_add(1, Ordering::Relaxed) + 1 >= STRIKES {
+            self.strikes.store(0, Ordering::Relaxed);
+            self.was_long();
+        }
     }
 
     /// A call took longer than its first turn.
     pub(super) fn was_long(&self) {
-        self.0.store(PENALTY, Ordering::Relaxed);
+        self.penalty.store(PENALTY, Ordering::Relaxed);
     }
 
     /// A call that began on a guest thread would have ended in its first turn.
     pub(super) fn was_short(&self) {
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        let _ = self.penalty.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
     }
 }
 
@@ -42,5 +61,17 @@ mod tests {
         }
         pace.was_short();
         assert!(pace.is_short());
+    }
+
+    #[test]
+    fn long_calls_without_a_yield_count_in_a_row() {
+        let pace = Pace::default();
+        for _ in 0..3 * STRIKES {
+            (1..STRIKES).for_each(|_| pace.ended(false));
+            pace.ended(true);
+            assert!(pace.is_short());
+        }
+        (0..STRIKES).for_each(|_| pace.ended(false));
+        assert!(!pace.is_short());
     }
 }

@@ -120,6 +120,9 @@ impl Task {
             state.spent += began.elapsed();
             if over {
                 state.now = Now::Done;
+                if let Some(loaded) = &self.loaded {
+                    loaded.pace.ended(state.spent < self.shared.first_turn());
+                }
                 return Left::Gone;
             }
             if state.now == Now::Polled {

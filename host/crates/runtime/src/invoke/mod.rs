@@ -40,7 +40,7 @@ pub use figures::Figures;
 use verdict::Verdict;
 
 use crate::capability::Capabilities;
-use crate::guests::{Fate, GuestOptions, Guests, Told};
+use crate::guests::{Fate, GuestOptions, Guests};
 use crate::loader::Loader;
 use crate::logs::LogHub;
 

@@ -19,7 +19,7 @@ pub(crate) struct Options {
     /// Receipts as `wasmeter receipts --format json` prints them, all or one; `-` reads standard input
     receipts: PathBuf,
     /// The operator's public key in hexadecimal, or a file of such keys or of `wasmeter receipts --keys --format json`.
-    /// Without it the keys in the receipts are believed
+    /// Without it the keys in the receipts are believed, which anybody can have made; the output says so
     #[arg(long, value_name = "FILE|HEX")]
     key: Vec<String>,
     /// How to print the result
@@ -45,11 +45,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let bar = ProgressBar::new(length)
         .with_style(ProgressStyle::with_template("verifying {bar:40} {bytes}/{total_bytes} {eta}")?);
     let outcome = check(&mut BufReader::with_capacity(256 << 10, input), Verifier::new(pinned), &bar)?;
+    let pinned = pinned.is_some();
     bar.finish_and_clear();
     match (&outcome, options.format) {
-        (Ok(report), Format::Text) => print_text(report),
+        (Ok(report), Format::Text) => print_text(report, pinned),
         (Err(fault), Format::Text) => println!("refused: {fault} [{}]", fault.wrong.as_str()),
-        (Ok(report), Format::Json) => println!("{}", serde_json::to_string_pretty(&json(report))?),
+        (Ok(report), Format::Json) => println!("{}", serde_json::to_string_pretty(&json(report, pinned))?),
         (Err(fault), Format::Json) => println!("{}", serde_json::to_string_pretty(&refusal(fault))?),
     }
     Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -127,7 +128,7 @@ fn keys(text: &str) -> anyhow::Result<Vec<PublicKey>> {
     Ok(keys)
 }
 
-fn print_text(report: &Report) {
+fn print_text(report: &Report, pinned: bool) {
     println!("receipts    {}", report.receipts);
     println!("tenant      {}", report.tenant);
     println!("ledger      {} in {}", report.stamp, report.currency);
@@ -144,13 +145,21 @@ fn print_text(report: &Report) {
     for key in &report.keys {
         println!("signed by   {key}");
     }
-    println!("all of it is in order; what cannot be known from it:");
+    if pinned {
+        println!("all of it is in order, and signed by a key that was named");
+    } else {
+        println!(
+            "all of it is in order, but WHOSE IT IS WAS NOT CHECKED: the keys are those in the file itself, and"
+        );
+        println!("whoever wrote the file can have made them. Name the operator's key with --key");
+    }
+    println!("what cannot be known from it:");
     for unknown in &report.unknown {
         println!("  {unknown}");
     }
 }
 
-fn json(report: &Report) -> serde_json::Value {
+fn json(report: &Report, pinned: bool) -> serde_json::Value {
     serde_json::json!({
         "ok": true,
         "receipts": report.receipts,
@@ -164,6 +173,7 @@ fn json(report: &Report) -> serde_json::Value {
         "skipped": report.skipped,
         "commits": report.commits,
         "keys": report.keys,
+        "key_checked": pinned,
         "unknown": report.unknown,
     })
 }

@@ -20,6 +20,7 @@ mod pages;
 mod project;
 mod quote;
 mod receipts;
+mod record;
 mod refund;
 mod secrets;
 pub(crate) mod serve;
@@ -27,6 +28,7 @@ mod tenants;
 mod token;
 mod upload;
 mod usage;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -94,9 +96,11 @@ pub(crate) enum Command {
     Quote(quote::QuoteArgs),
     /// Show the receipts of invocations
     Receipts(receipts::ReceiptsArgs),
-    /// Check receipts offline: signatures, chain, proofs, prices and sums; exits 1 where one is wrong
-    #[command(disable_help_flag = true)]
-    Verify(Passed),
+    /// Check receipts offline: signatures, chain, proofs, prices and sums; exits 0 where nothing is wrong, 1 where something
+    /// is or they cannot be read
+    Verify(verify::VerifyArgs),
+    /// Have calls recorded, so that `verify --replay` can run them again
+    Record(record::RecordArgs),
     /// Make a token that allows less
     Token(token::TokenArgs),
     /// Look at what this machine offers and lacks
@@ -147,7 +151,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Token(args) => token::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
-        Command::Verify(passed) => billing::run_command("verify", &passed.args),
+        Command::Verify(args) => return quiet_pipe(verify::run(&args)),
+        Command::Record(args) => record::run(&args),
         Command::Billing(passed) => billing::run(&passed.args),
         Command::Serve(_) | Command::Compile(_) | Command::DeviceWorker(_) => {
             bail!("this command is the server's own")

@@ -9,14 +9,16 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 use wasmeter_admission::Budgets;
-use wasmeter_catalog::{Catalog, KeyValueStore as _, ModelRef, ModelVersion, Revision, Snapshot};
+use wasmeter_catalog::{
+    Catalog, KeyValueStore as _, ModelRef, ModelVersion, RecordingStore as _, Revision, Snapshot,
+};
 use wasmeter_control::{Checked, DeployStage, Deployer, Ledger, Logs};
 use wasmeter_inference::{Handle, ModelKey, ModelState, Owner};
 use wasmeter_ingress::{Taken, WebhookSink};
 use wasmeter_metering::{BillingClient, BillingError, Spool};
 use wasmeter_nn::Resolver;
-use wasmeter_runtime::{CompileStage, LoadError, Loader, LogHub, RecordError, Recorder};
-use wasmeter_store::SqliteKeyValueStore;
+use wasmeter_runtime::{CompileStage, LoadError, Loader, LogHub, RecordError, Recorder, Recording};
+use wasmeter_store::{SqliteKeyValueStore, SqliteRecordingStore};
 use wasmeter_types::{Digest, Error, ErrorKind, FunctionName, TenantName};
 use wasmeter_usage::wire::{Call, Reply};
 use wasmeter_usage::{PriceSheet, UsageRecord};
@@ -27,6 +29,9 @@ pub(crate) struct SpoolRecorder {
     pub(crate) billing: BillingClient,
     /// A benchmark's: nothing is recorded.
     pub(crate) off: bool,
+    /// Who still has calls recorded.
+    pub(crate) catalog: Catalog,
+    pub(crate) recordings: SqliteRecordingStore,
 }
 
 #[async_trait]
@@ -45,6 +50,21 @@ impl Recorder for SpoolRecorder {
             return Ok(());
         }
         self.spool.append_durably(record).await.map(drop).map_err(|e| RecordError(e.to_string()))
+    }
+
+    fn keep(&self, recording: Recording) {
+        // Not what ends after it was switched off, and what there was removed.
+        if !self.catalog.snapshot().recorded.contains(&recording.tenant) {
+            return;
+        }
+        let kept = serde_json::to_vec(&recording)
+            .is_ok_and(|bytes| self.recordings.keep(&recording.tenant, recording.invocation, bytes));
+        let count = if kept {
+            metrics::counter!("wasmeter_recordings_kept_total")
+        } else {
+            metrics::counter!("wasmeter_recordings_lost_total")
+        };
+        count.increment(1);
     }
 }
 

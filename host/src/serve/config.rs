@@ -16,6 +16,7 @@ use super::functions::FunctionsSection;
 use super::keyvalue::KeyValueConfig;
 use super::money::Billing;
 use super::outbound::OutboundSection;
+use super::recordings::RecordingsSection;
 
 /// `wasmeter-server.toml`. Every key has a default, so that no file at all is a working single machine.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -28,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) billing: Billing,
     pub(crate) outbound: OutboundSection,
     pub(crate) keyvalue: KeyValueConfig,
+    pub(crate) recordings: RecordingsSection,
 }
 
 /// `[server]`.
@@ -414,6 +416,7 @@ impl Config {
         self.functions.check()?;
         self.outbound.check()?;
         self.keyvalue.check()?;
+        self.recordings.check()?;
         self.billing.check(public)
     }
 }
@@ -487,6 +490,8 @@ mod tests {
         assert!(error("[functions]\nartifacts = \"1MiB\"").contains("functions.artifacts"));
         assert!(error("[functions]\ncompile-queue = 1").contains("functions.compile-queue"));
         assert!(error("[keyvalue]\ntenant-total = \"1KiB\"").contains("keyvalue.tenant-total"));
+        assert!(error("[recordings]\ntenant-total = \"1KiB\"").contains("recordings.tenant-total"));
+        assert!(error("[recordings]\nkeep = \"1s\"").contains("recordings.keep"));
         assert!(error("[engines]\nrequire-sandbox = 1").contains("require-sandbox"));
     }
 

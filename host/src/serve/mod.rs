@@ -11,6 +11,7 @@ mod keyvalue;
 mod models;
 mod money;
 mod outbound;
+mod recordings;
 mod telemetry;
 mod watch;
 
@@ -34,8 +35,8 @@ use wasmeter_runtime::{
     PoolOptions,
 };
 use wasmeter_store::{
-    DataDir, FsBlobStore, SqliteEventLog, SqliteKeyValueStore, SqliteOnceStore, SqliteSecretStore,
-    StoredModels,
+    DataDir, FsBlobStore, SqliteEventLog, SqliteKeyValueStore, SqliteOnceStore, SqliteRecordingStore,
+    SqliteSecretStore, StoredModels,
 };
 use wasmeter_types::TenantName;
 
@@ -143,6 +144,12 @@ async fn serve(
     let keyvalue = SqliteKeyValueStore::open(&data.keyvalue(), keyvalue_options, |tenant, function| {
         there.function(tenant, function).is_some()
     })?;
+    let recordings = SqliteRecordingStore::open(
+        &data.recordings(),
+        &key(&data, "recordings.key")?,
+        config.recordings.options(),
+        |tenant| there.tenants.contains_key(tenant),
+    )?;
     let (domain, tls) = (config.server.domain()?, config.server.tls()?);
     let blobs: Arc<dyn BlobStore> = Arc::new(FsBlobStore::open(&data.blobs()).context("blob store")?);
 
@@ -204,6 +211,8 @@ async fn serve(
             spool: spool.clone(),
             billing: billing.clone(),
             off: without_metering,
+            catalog: catalog.clone(),
+            recordings: recordings.clone(),
         }),
         Capabilities { outbound, secrets: secrets.clone(), keyvalue: Arc::new(keyvalue.clone()) },
         logs.clone(),
@@ -240,6 +249,7 @@ async fn serve(
         }),
         models: models.clone(),
         secrets,
+        recordings: Arc::new(recordings),
         ledger: way,
         logs: Arc::new(adapters::GuestLogs(logs)),
         base_url: base_url.clone(),

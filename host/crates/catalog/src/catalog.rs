@@ -100,6 +100,22 @@ impl Catalog {
         writer.commit(Event::TenantWasi3Set { tenant, on }).await
     }
 
+    /// Switches the recording of a tenant's calls on or off, for calls from now on.
+    ///
+    /// # Errors
+    /// `NotFound`, or the log's.
+    pub async fn set_recording(&self, tenant: TenantName, on: bool) -> Result<(), CatalogError> {
+        let writer = self.writer().await;
+        let now = writer.now();
+        if !now.tenants.contains_key(&tenant) {
+            return Err(CatalogError::NotFound(format!("tenant {tenant}")));
+        }
+        if now.recorded.contains(&tenant) == on {
+            return Ok(());
+        }
+        writer.commit(Event::TenantRecordingSet { tenant, on }).await
+    }
+
     /// Deletes a tenant and its functions.
     ///
     /// # Errors

@@ -36,14 +36,22 @@ pub struct Deployed {
 }
 
 impl Deployment {
-    /// The id of the revision: the same bytes and manifest have the same.
+    /// The id of the revision.
     ///
     /// # Errors
-    /// If the manifest cannot be written as JSON, which its types rule out.
+    /// As [`revision_id`].
     pub fn revision_id(&self) -> Result<String, serde_json::Error> {
-        let manifest = serde_json::to_vec(&self.manifest.for_host())?;
-        Ok(Digest::of_parts(&[self.digest.to_string().as_bytes(), &manifest]).short())
+        revision_id(&self.digest, &self.manifest)
     }
+}
+
+/// The id of a revision: the same bytes and manifest have the same.
+///
+/// # Errors
+/// If the manifest cannot be written as JSON, which its types rule out.
+pub fn revision_id(component: &Digest, manifest: &FunctionManifest) -> Result<String, serde_json::Error> {
+    let manifest = serde_json::to_vec(&manifest.for_host())?;
+    Ok(Digest::of_parts(&[component.to_string().as_bytes(), &manifest]).short())
 }
 
 impl Catalog {

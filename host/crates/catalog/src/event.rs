@@ -28,6 +28,13 @@ pub enum Event {
         /// Whether it may.
         on: bool,
     },
+    /// Whether the tenant's calls are recorded, so that they can be replayed.
+    TenantRecordingSet {
+        /// Name.
+        tenant: TenantName,
+        /// Whether they are.
+        on: bool,
+    },
     /// A revision was added if it is new, and the alias points to it.
     Deployed {
         /// Tenant.
@@ -142,6 +149,6 @@ mod tests {
             assert_eq!(again, serde_json::from_str::<serde_json::Value>(line).unwrap());
             kinds.insert(again["event"].as_str().unwrap().to_owned());
         }
-        assert_eq!(kinds.len(), 13, "a kind of event has no line in events.ndjson: {kinds:?}");
+        assert_eq!(kinds.len(), 14, "a kind of event has no line in events.ndjson: {kinds:?}");
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,8 @@ pub struct Snapshot {
     pub granted: BTreeMap<ModelName, Granted>,
     /// What all functions have provisioned.
     pub provisioned: u64,
+    /// Tenants whose calls are recorded.
+    pub recorded: BTreeSet<TenantName>,
 }
 
 impl Snapshot {
@@ -104,6 +106,7 @@ impl Snapshot {
                 let gone = self.tenants.remove(&tenant);
                 self.provisioned = self.provisioned.saturating_sub(gone.map_or(0, |t| t.provisioned));
                 // Who gets the name later gets nothing else with it.
+                self.recorded.remove(&tenant);
                 for granted in self.granted.values_mut() {
                     if let Granted::Tenants(tenants) = granted {
                         tenants.remove(&tenant);
@@ -113,6 +116,13 @@ impl Snapshot {
             Event::TenantWasi3Set { tenant, on } => {
                 if let Some(tenant) = self.tenants.get_mut(&tenant) {
                     Arc::make_mut(tenant).wasi3 = on;
+                }
+            }
+            Event::TenantRecordingSet { tenant, on } => {
+                if on {
+                    self.recorded.insert(tenant);
+                } else {
+                    self.recorded.remove(&tenant);
                 }
             }
             Event::Deployed { tenant, function, revision, alias } => {

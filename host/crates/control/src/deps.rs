@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use tokio::sync::{broadcast, watch};
 use wasmeter_admission::TokenKeys;
-use wasmeter_catalog::{BlobStore, Catalog, ModelVersion, Revision, SecretStore};
+use wasmeter_catalog::{BlobStore, Catalog, ModelVersion, RecordingStore, Revision, SecretStore};
 use wasmeter_types::{Error, FunctionName, InvocationId, ModelCard, ModelName, TenantName};
 use wasmeter_usage::PriceSheet;
 use wasmeter_usage::wire::{Call, Reply};
@@ -29,6 +29,8 @@ pub struct Deps {
     pub models: Arc<dyn Models>,
     /// Secrets of tenants.
     pub secrets: Arc<dyn SecretStore>,
+    /// What calls got from outside, of tenants who have them recorded.
+    pub recordings: Arc<dyn RecordingStore>,
     /// The way to billing.
     pub ledger: Arc<dyn Ledger>,
     /// What guests wrote.

@@ -12,6 +12,7 @@ mod functions;
 mod ledger;
 mod logs;
 mod models;
+mod recordings;
 mod room;
 mod router;
 mod secrets;

@@ -11,7 +11,7 @@ use wasmeter_types::{Error, ErrorKind};
 use crate::error::{Failure, refuse};
 use crate::extract::authenticate;
 use crate::shared::Shared;
-use crate::{Deps, functions, ledger, logs, models, secrets, tenants, token};
+use crate::{Deps, functions, ledger, logs, models, recordings, secrets, tenants, token};
 
 /// Request bodies other than uploads, in bytes. Uploads read their bodies themselves, with limits of their own.
 const MAX_BODY: usize = 64 << 10;
@@ -32,6 +32,7 @@ pub fn router(deps: Deps) -> (axum::Router, OpenApi) {
         .merge(models::routes())
         .merge(ledger::routes())
         .merge(secrets::routes())
+        .merge(recordings::routes())
         .merge(token::routes())
         .split_for_parts();
     secure(&mut document);

@@ -128,7 +128,7 @@ async fn get(
     Ok(Json(find(&shared, &tenant)?))
 }
 
-/// Deletes a tenant, its functions with what they kept, its secrets and its own models (operator). The ledger keeps its entries.
+/// Deletes a tenant, its functions with what they kept, its secrets, its recordings and its own models (operator). The ledger keeps its entries.
 #[utoipa::path(delete, path = "/api/v1/tenants/{tenant}", tag = "tenants",
     params(("tenant" = String, Path, description = "name")),
     responses((status = 204, description = "gone"), (status = "default", body = ErrorBody)))]
@@ -145,6 +145,7 @@ async fn delete(
         let before = shared.deps.catalog.snapshot().tenants.get(&tenant).cloned();
         // First, so that the next tenant of this name can never have them: what fails here leaves all as it was.
         shared.deps.secrets.forget(&tenant).await?;
+        shared.deps.recordings.forget(&tenant).await?;
         let before: Arc<Tenant> = before.ok_or_else(|| Failure(Error::not_found()))?;
         for (function, content) in &before.functions {
             shared.deps.deployer.forget_kept(&tenant, function, &content.revisions).await?;

@@ -16,6 +16,7 @@ mod paced;
 mod route;
 mod server;
 mod socket;
+mod taped;
 mod tls;
 mod trigger;
 mod walls;

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use wasmeter_admission::{Concurrency, Depth, OnceKey, Permit, Principal, Scope, idempotency_key};
 use wasmeter_catalog::{Revision, Snapshot};
-use wasmeter_runtime::{BodyError, Invocation};
+use wasmeter_runtime::{BodyError, Invocation, Tape};
 use wasmeter_types::{Error, ErrorKind, InvocationId};
 
 use crate::answer::{self, Body};
@@ -20,6 +20,7 @@ use crate::once::Entered;
 use crate::paced::Paced;
 use crate::route::Target;
 use crate::server::Deps;
+use crate::taped::taped;
 use crate::walls;
 
 /// Which of an alias' revisions answered, for a caller who holds the tenant's token.
@@ -51,6 +52,8 @@ pub(crate) struct Admitted {
     pub(crate) permit: Permit,
     /// How deep in a chain of functions.
     pub(crate) depth: Depth,
+    /// Whether the tenant's calls are recorded.
+    pub(crate) recorded: bool,
 }
 
 /// Cheapest checks first; nothing is read of the body.
@@ -79,7 +82,8 @@ pub(crate) fn admit(
         return Err(Error::new(ErrorKind::Metering, message));
     }
     let permit = deps.gate.admit(&target.tenant, &target.function, concurrency)?;
-    Ok(Admitted { revision, caller, permit, depth })
+    let recorded = snapshot.recorded.contains(&target.tenant);
+    Ok(Admitted { revision, caller, permit, depth, recorded })
 }
 
 async fn invoke(
@@ -90,10 +94,10 @@ async fn invoke(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Error> {
     let accepted = Instant::now();
-    let Admitted { revision, caller, permit, depth } = admit(deps, id, target, request.headers())?;
+    let Admitted { revision, caller, permit, depth, recorded } = admit(deps, id, target, request.headers())?;
     let figures = caller.is_tenant();
     let (head, body) = request.into_parts();
-    let (claim, body) = match idempotency_key(&head.headers)? {
+    let (claim, mut body) = match idempotency_key(&head.headers)? {
         None => (None, Paced::new(body, deps.silence).boxed_unsync()),
         Some(key) => {
             let key = OnceKey { tenant: target.tenant.clone(), scope: scope(target, &caller), key };
@@ -105,13 +109,20 @@ async fn invoke(
             }
         }
     };
+    let mut tape = None;
+    if recorded {
+        let whole;
+        (body, whole) = taped(body, accepted + revision.manifest.limits.deadline.0).await?;
+        tape = Some(Tape::record(whole));
+    }
     let purse = purse(deps, &target.tenant, &revision, &caller, &head.headers).await?;
     let is_token = |value: &HeaderValue| deps.tokens.named_in(value);
     let request = for_guest(Request::from_parts(head, body), scheme, target, is_token)?;
     let tenant = target.tenant.clone();
     // Ids are made of hexadecimal digits.
     let which = HeaderValue::from_str(&revision.id).ok().filter(|_| figures);
-    let invocation = Invocation { id, tenant, revision, request, permit, purse, figures, accepted, depth };
+    let invocation =
+        Invocation { id, tenant, revision, request, permit, purse, figures, accepted, depth, tape };
     let reply = deps.invoker.invoke(invocation).await;
     // A guest that its budget stopped has run, and is charged for that.
     let is_charged = |e: &Error| e.kind.is_charged() || e.kind == ErrorKind::PaymentRequired;

@@ -8,6 +8,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::capability::{self, Caller, Capabilities, Hooks};
+use crate::tape::Tape;
 use crate::toll::{Gate, Toll};
 
 /// The data of a store: one invocation.
@@ -32,18 +33,24 @@ impl Guest {
     ) -> Self {
         let limits = &caller.revision.manifest.limits;
         let (bounds, room) = (limits.bounds(), Room::new(limits));
+        let gate = Gate::new(caller.tape.is_some());
         let hooks = Hooks::new(capabilities.outbound.clone(), caller.clone());
         let mut table = ResourceTable::new();
         table.set_max_capacity(size(bounds.handles.into()));
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(size(bounds.header_bytes));
-        Self { wasi, http, hooks, caller, gate: Gate::new(), capabilities, table, nn, room }
+        Self { wasi, http, hooks, caller, gate, capabilities, table, nn, room }
     }
 
     /// For a host function, which begins with it: the invocation, charged for the call.
     pub(crate) fn caller(&self) -> &Arc<Caller> {
         self.caller.toll.call();
         &self.caller
+    }
+
+    /// Of a call that is recorded or run again.
+    pub(crate) fn tape(&self) -> Option<Arc<Tape>> {
+        self.caller.tape.clone()
     }
 
     /// For the host itself, which charges nothing.
@@ -75,6 +82,7 @@ impl WasiHttpView for Guest {
 impl NnView for Guest {
     fn nn(&mut self) -> NnCtxView<'_> {
         self.caller.toll.call();
+        self.caller.beyond("wasi:nn");
         NnCtxView { ctx: &mut self.nn, table: &mut self.table }
     }
 }

@@ -24,7 +24,8 @@ impl CoreGuest {
         let limits = &caller.revision.manifest.limits;
         wasi.ctx().table.set_max_capacity(size(limits.bounds().handles.into()));
         let room = Room::new(limits);
-        Self { wasi, nn, room, caller, gate: Gate::new() }
+        let gate = Gate::new(caller.tape.is_some());
+        Self { wasi, nn, room, caller, gate }
     }
 }
 
@@ -51,6 +52,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<CoreGuest>> {
     })?;
     wasmeter_nn::add_core_to_linker(&mut linker, |guest: &mut CoreGuest| {
         guest.caller.toll.call();
+        guest.caller.beyond("wasi_ephemeral_nn");
         &mut guest.nn
     })?;
     Ok(linker)

@@ -22,8 +22,10 @@ mod loader;
 mod logs;
 mod outline;
 mod random;
+mod replay;
 mod shelf;
 mod stdio;
+mod tape;
 mod toll;
 mod underway;
 
@@ -39,3 +41,5 @@ pub use invoke::{
 pub use kind::Compiled;
 pub use loader::{Inspected, LoadError, Loaded, Loader, LoaderOptions};
 pub use logs::{LogHub, LogLevel, LogLine, LogStream};
+pub use replay::{Replay, ReplayError, Replayed};
+pub use tape::{BadRecording, RecordedCall, Recording, Tape};

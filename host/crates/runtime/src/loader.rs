@@ -22,6 +22,7 @@ use crate::heap;
 use crate::kind::{Compiled, Entry, Kind};
 use crate::outline::{importer, outline};
 use crate::shelf::Shelf;
+use crate::tape::Tape;
 use crate::underway::Underway;
 
 /// What is held in memory.
@@ -58,6 +59,21 @@ pub(crate) enum Pre {
     Command(CommandPre<Guest>),
     /// A core module that is run as a command.
     CoreCommand(InstancePre<CoreGuest>),
+}
+
+impl Pre {
+    /// Says what of a taped call's kind cannot be run again to the unit.
+    pub(crate) fn judge(&self, tape: &Tape) {
+        match self {
+            Self::Component(_) | Self::Command(_) => {}
+            Self::Service(_) => tape.beyond(|| "it handles requests with WASI 0.3".to_owned()),
+            Self::CoreCommand(pre) => {
+                if pre.module().imports().any(|import| import.name() == "poll_oneoff") {
+                    tape.doubt("it can wait for a clock (poll_oneoff)");
+                }
+            }
+        }
+    }
 }
 
 /// What a component imports and exports.

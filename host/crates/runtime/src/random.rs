@@ -2,7 +2,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use rand::rngs::{SmallRng, StdRng};
-use rand::{Rng, TryRng};
+use rand::{Rng, SeedableRng as _, TryRng};
 use wasmtime_wasi::WasiCtxBuilder;
 
 use crate::capability::Caller;
@@ -15,7 +15,14 @@ struct Charged<R> {
 
 /// Gives a guest its two generators, each with a seed of its own.
 pub(crate) fn random(wasi: &mut WasiCtxBuilder, caller: &Arc<Caller>) {
-    let (secure, fast) = (rand::make_rng::<StdRng>(), rand::make_rng::<SmallRng>());
+    let (secure, fast) = match &caller.tape {
+        None => (rand::make_rng::<StdRng>(), rand::make_rng::<SmallRng>()),
+        Some(tape) => {
+            let mut seeds = StdRng::from_seed(tape.seed("insecure seed"));
+            wasi.insecure_random_seed(u128::from(seeds.next_u64()) << 64 | u128::from(seeds.next_u64()));
+            (StdRng::from_seed(tape.seed("secure")), SmallRng::from_seed(tape.seed("insecure")))
+        }
+    };
     wasi.secure_random(Charged { generator: secure, caller: caller.clone() });
     wasi.insecure_random(Charged { generator: fast, caller: caller.clone() });
     // More at one time could not be charged in between.

@@ -121,6 +121,12 @@ impl DataDir {
         self.path.join("keyvalue.sqlite")
     }
 
+    /// The database of recorded calls.
+    #[must_use]
+    pub fn recordings(&self) -> PathBuf {
+        self.path.join("recordings.sqlite")
+    }
+
     /// Directory of the blobs.
     #[must_use]
     pub fn blobs(&self) -> PathBuf {

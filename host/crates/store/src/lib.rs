@@ -10,6 +10,7 @@ mod migrate;
 mod models;
 mod once;
 mod private;
+mod recordings;
 mod secrets;
 mod socket;
 
@@ -20,4 +21,5 @@ pub use keyvalue::{KeyValueOptions, SqliteKeyValueStore};
 pub use models::{StoredModels, ir_bundle, open_ir};
 pub use once::SqliteOnceStore;
 pub use private::{read_or_create_secret, write_private};
+pub use recordings::{RecordingOptions, SqliteRecordingStore};
 pub use secrets::SqliteSecretStore;

@@ -1,7 +1,11 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
+use axum::response::Response;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use serde::Serialize;
 use utoipa::ToSchema;
 use wasmeter_admission::Scope;
@@ -9,6 +13,7 @@ use wasmeter_catalog::{Alias, Function};
 use wasmeter_types::{Error, FunctionName, TenantName};
 
 use super::view::{self, FunctionView, RevisionView};
+use crate::blobs;
 use crate::error::{Answer, ErrorBody, Failure};
 use crate::extract::{Caller, Segments, name};
 use crate::shared::Shared;
@@ -94,6 +99,33 @@ pub(crate) async fn revision(
     let revision = found.revisions.iter().find(|r| r.id == revision);
     let revision = revision.ok_or_else(|| Failure(Error::not_found()))?;
     Ok(Json(view::revision(&shared, &tenant, &function, revision)))
+}
+
+/// The component of one of its revisions, as it was uploaded.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/functions/{function}/revisions/{revision}/component",
+    tag = "functions", operation_id = "get_component",
+    params(("tenant" = String, Path, description = "tenant"), ("function" = String, Path, description = "function"),
+        ("revision" = String, Path, description = "revision id")),
+    responses((status = 200, body = Vec<u8>, content_type = "application/wasm"),
+        (status = "default", body = ErrorBody)))]
+pub(crate) async fn component(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Segments((tenant, function, revision)): Segments<(String, String, String)>,
+) -> Answer<Response> {
+    let (tenant, _, found) = find(&shared, &caller, &tenant, &function)?;
+    // Code is more than what a reader of logs and bills sees.
+    caller.0.may(&tenant, Scope::Deploy)?;
+    let revision = found.revisions.iter().find(|r| r.id == revision);
+    let revision = revision.ok_or_else(|| Failure(Error::not_found()))?;
+    let bytes =
+        shared.deps.blobs.get(&blobs::component(&tenant, revision.digest)).await.map_err(|error| {
+            tracing::error!(%error, "a component cannot be read");
+            Failure(Error::internal())
+        })?;
+    let mut response = Response::new(Body::from(bytes));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/wasm"));
+    Ok(response)
 }
 
 /// A function that the caller may read.

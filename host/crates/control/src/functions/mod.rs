@@ -20,6 +20,7 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(deploy::deploy, list::get, delete::delete))
         .routes(routes!(list::revisions))
         .routes(routes!(list::revision))
+        .routes(routes!(list::component))
         .routes(routes!(alias::set, alias::remove))
         .routes(routes!(alias::rollback))
 }

@@ -12,14 +12,14 @@ use tokio::sync::{broadcast, watch};
 use tower::ServiceExt as _;
 use wasmeter_admission::{Grant, TokenKeys};
 use wasmeter_catalog::{
-    BlobError, BlobKey, BlobStore, Catalog, Event, EventLog, LogError, ModelVersion, Revision, SecretEntry,
-    SecretError, SecretStore, SecretValue,
+    BlobError, BlobKey, BlobStore, Catalog, Event, EventLog, LogError, ModelVersion, Recorded,
+    RecordingError, RecordingStore, Revision, SecretEntry, SecretError, SecretStore, SecretValue,
 };
 use wasmeter_control::{
     Bench, BenchReport, Candidate, Checked, DeployStage, Deployer, Deps, Ledger, LogLine, LogStream, Logs,
     ModelStatus, Models, Signature,
 };
-use wasmeter_types::{Error, ErrorKind, FunctionName, ModelName, SecretName, TenantName};
+use wasmeter_types::{Error, ErrorKind, FunctionName, InvocationId, ModelName, SecretName, TenantName};
 use wasmeter_usage::wire::{Call, Reply};
 use wasmeter_usage::{PriceSheet, Rates};
 
@@ -30,6 +30,7 @@ pub(crate) struct Host {
     pub(crate) keys: TokenKeys,
     pub(crate) blobs: Arc<Blobs>,
     pub(crate) seen: Arc<Seen>,
+    pub(crate) recordings: Arc<Recordings>,
     pub(crate) logs: Arc<LogBook>,
 }
 
@@ -63,6 +64,7 @@ impl Host {
         }
         let keys = TokenKeys::from_pkcs8(&TokenKeys::generate().unwrap()).unwrap();
         let (blobs, seen) = (Arc::new(Blobs::default()), Arc::new(Seen::default()));
+        let recordings = Arc::new(Recordings::default());
         let logs = Arc::new(LogBook { lines: broadcast::channel(4).0 });
         let deps = Deps {
             catalog,
@@ -71,12 +73,13 @@ impl Host {
             deployer: seen.clone(),
             models: seen.clone(),
             secrets: Arc::new(Secrets::default()),
+            recordings: recordings.clone(),
             ledger: seen.clone(),
             logs: logs.clone(),
             base_url: "http://127.0.0.1:8080".to_owned(),
         };
         let (router, openapi) = wasmeter_control::router(deps);
-        Self { router, openapi, keys, blobs, seen, logs }
+        Self { router, openapi, keys, blobs, seen, recordings, logs }
     }
 
     pub(crate) fn token(&self, tenant: &str, scopes: &str) -> String {
@@ -372,5 +375,37 @@ impl SecretStore for Secrets {
     fn get(&self, tenant: &TenantName, name: &str) -> Result<Option<SecretValue>, SecretError> {
         let secrets = self.0.lock().unwrap();
         Ok(secrets.iter().find(|((t, n), _)| t == tenant && n.as_str() == name).map(|(_, v)| v.clone()))
+    }
+}
+
+/// Recordings in memory.
+#[derive(Default)]
+pub(crate) struct Recordings(Mutex<BTreeMap<(TenantName, InvocationId), Vec<u8>>>);
+
+#[async_trait]
+impl RecordingStore for Recordings {
+    fn keep(&self, tenant: &TenantName, invocation: InvocationId, recording: Vec<u8>) -> bool {
+        self.0.lock().unwrap().insert((tenant.clone(), invocation), recording);
+        true
+    }
+
+    async fn get(
+        &self,
+        tenant: &TenantName,
+        invocation: InvocationId,
+    ) -> Result<Option<Vec<u8>>, RecordingError> {
+        Ok(self.0.lock().unwrap().get(&(tenant.clone(), invocation)).cloned())
+    }
+
+    async fn recorded(&self, tenant: &TenantName) -> Result<Recorded, RecordingError> {
+        let kept = self.0.lock().unwrap();
+        let own = kept.iter().filter(|((owner, _), _)| owner == tenant);
+        let sizes: Vec<_> = own.map(|(_, bytes)| bytes.len() as u64).collect();
+        Ok(Recorded { calls: sizes.len() as u64, bytes: sizes.iter().sum() })
+    }
+
+    async fn forget(&self, tenant: &TenantName) -> Result<(), RecordingError> {
+        self.0.lock().unwrap().retain(|(owner, _), _| owner != tenant);
+        Ok(())
     }
 }

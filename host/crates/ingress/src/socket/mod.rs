@@ -115,6 +115,8 @@ impl Sockets {
             figures,
             accepted,
             depth: admitted.depth,
+            // Its messages come when they come.
+            tape: None,
         };
         // A guest that reads before it answers would wait for messages that nobody can send yet.
         let invoked = tokio::time::timeout_at(accepted + answer_within, deps.invoker.invoke(invocation));

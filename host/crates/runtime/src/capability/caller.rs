@@ -9,6 +9,7 @@ use wasmeter_usage::PriceSheet;
 use super::{KeyValueUsed, Used};
 use crate::logs::{FunctionLog, LogLevel, LogStream};
 use crate::stdio::LogBudget;
+use crate::tape::Tape;
 use crate::toll::Toll;
 
 /// The invocation, as its capabilities see it: whose it is, what it may, and what it has used of that.
@@ -31,9 +32,18 @@ pub(crate) struct Caller {
     pub(crate) keyvalue: KeyValueUsed,
     /// Calls to the host.
     pub(crate) toll: Toll,
+    /// Of a call that is recorded or run again.
+    pub(crate) tape: Option<Arc<Tape>>,
 }
 
 impl Caller {
+    /// The guest asks for what no recording keeps.
+    pub(crate) fn beyond(&self, interface: &str) {
+        if let Some(tape) = &self.tape {
+            tape.beyond(|| format!("it called {interface}"));
+        }
+    }
+
     /// Tells the function's author, who cannot see why from an error code. The caller bounds how often.
     pub(crate) fn note(&self, text: &str) {
         self.log.push(self.id, LogStream::Platform, text);

@@ -34,8 +34,10 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     let mut interface = linker.instance(INTERFACE)?;
     interface.func_wrap("id", |call: Call<'_>, (): ()| Ok((call.data().caller().id.to_string(),)))?;
     interface.func_wrap("time-left", |call: Call<'_>, (): ()| {
-        let left = call.data().caller().deadline.saturating_duration_since(Instant::now());
-        Ok((u64::try_from(left.as_nanos()).unwrap_or(u64::MAX),))
+        let caller = call.data().caller();
+        let left = caller.deadline.saturating_duration_since(Instant::now());
+        let left = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
+        Ok((caller.tape.as_ref().map_or(left, |tape| tape.time_left(left)),))
     })?;
     interface.func_wrap("fuel-left", |call: Call<'_>, (): ()| {
         call.data().caller();

@@ -4,6 +4,7 @@
 //! checked at upload; and it is bound to an invocation by a few pointers, without I/O.
 
 mod caller;
+mod clocks;
 mod config;
 mod invocation;
 mod keyvalue;
@@ -35,6 +36,7 @@ pub struct Capabilities {
 
 /// Links what wasmtime does not bring.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    clocks::link(linker)?;
     config::link(linker)?;
     invocation::link(linker)?;
     keyvalue::link(linker)?;

@@ -28,6 +28,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 fn get(guest: &Guest, name: &str) -> Result<Vec<u8>, Refused> {
     let caller = guest.caller();
+    caller.beyond("wasmeter:function/secrets");
     if !caller.revision.manifest.secrets.allows(name) {
         let name: String = name.chars().take(40).collect();
         caller.remark(&format!("secret {name:?} was refused: add it to [secrets] allow"));

@@ -43,6 +43,7 @@ use crate::capability::Capabilities;
 use crate::guests::{Fate, GuestOptions, Guests};
 use crate::loader::Loader;
 use crate::logs::LogHub;
+use crate::tape::{Recording, Tape};
 
 /// The type of the bodies whose pieces are a WebSocket's messages (wit/README.md).
 pub const WEBSOCKET: &str = "application/vnd.wasmeter.websocket";
@@ -56,6 +57,10 @@ pub trait Recorder: Send + Sync + 'static {
     fn accepting(&self) -> bool;
     /// Keeps the record, as durably as the configuration says.
     async fn record(&self, record: &UsageRecord) -> Result<(), RecordError>;
+    /// Keeps what a taped call got from outside. Nobody waits for it.
+    fn keep(&self, recording: Recording) {
+        let _ = recording;
+    }
 }
 
 /// Usage could not be kept, so the answer must not be given.
@@ -110,6 +115,8 @@ pub struct Invocation {
     pub accepted: Instant,
     /// Functions that stand behind the request.
     pub depth: Depth,
+    /// Of a call that is recorded or run again.
+    pub tape: Option<Arc<Tape>>,
 }
 
 /// The answer to one invocation. Its body ends after the usage is recorded, never before.

@@ -33,6 +33,7 @@ use crate::loader::{LoadError, Loaded, Pre};
 use crate::logs::LogStream;
 use crate::random::random;
 use crate::stdio::{GuestOutput, LogBudget};
+use crate::tape::TapedClock;
 use crate::toll::{Collector, Toll};
 
 /// What `invoke` gets: at the end of the guest, or earlier if the answer is streamed.
@@ -53,7 +54,8 @@ pub(super) async fn run(
     reply: oneshot::Sender<Answer>,
 ) {
     let (start_ns, started) = (unix_ns(), Instant::now());
-    let Invocation { id, tenant, revision, request, permit, purse, figures, accepted, depth } = invocation;
+    let Invocation { id, tenant, revision, request, permit, purse, figures, accepted, depth, tape } =
+        invocation;
     let purse = purse.map(Arc::new);
     let limits = &revision.manifest.limits;
     let deadline = accepted + limits.deadline.0;
@@ -72,10 +74,14 @@ pub(super) async fn run(
         outbound: Used::default(),
         keyvalue: KeyValueUsed::default(),
         toll: Toll::default(),
+        tape,
     });
     let bodiless = *request.method() == Method::HEAD;
     let (request, seen) = {
         let (parts, body) = request.into_parts();
+        if let Some(tape) = &caller.tape {
+            tape.asked(&parts);
+        }
         let (body, seen) = GuestBody::new(body, limits.request_body.0);
         (http::Request::from_parts(parts, body), seen)
     };
@@ -99,6 +105,10 @@ pub(super) async fn run(
             let left = caller.log_budget.clone();
             wasi.allow_tcp(false).allow_udp(false);
             random(&mut wasi, &caller);
+            if let Some(tape) = &caller.tape {
+                wasi.wall_clock(TapedClock(tape.clone())).monotonic_clock(TapedClock(tape.clone()));
+                loaded.pre.judge(tape);
+            }
             wasi.stderr(GuestOutput::new(log.clone(), id, LogStream::Stderr, left.clone()));
             for (key, value) in &revision.manifest.env {
                 wasi.env(key, value);
@@ -191,6 +201,13 @@ pub(super) async fn run(
     // What the guest sent elsewhere left the platform, however the invocation ended.
     record.egress_bytes = record.egress_bytes.saturating_add(caller.outbound.sent());
     let kept = host.recorder.record(&record).await;
+    if let (Some(tape), Ok(())) = (&caller.tape, &kept) {
+        if carrier.streaming() {
+            tape.doubt("its answer was streamed while it ran");
+        }
+        let recording = tape.recording(&record, &revision, fuel, prices.as_deref());
+        recording.into_iter().for_each(|recording| host.recorder.keep(recording));
+    }
     if let (Some(purse), Ok(())) = (&purse, &kept) {
         purse.settle(prices.as_ref().and_then(|p| p.cost(&record)).unwrap_or_default());
     }

@@ -72,6 +72,7 @@ impl Reach {
         let guest = call.data_mut();
         let space = guest.table.get(bucket)?.space.clone();
         let caller = guest.caller().clone();
+        caller.beyond("wasi:keyvalue");
         let limits = caller.revision.manifest.keyvalue.limits();
         if !caller.keyvalue.take(keys.max(1) as u64, limits.calls) {
             return Ok(Err(Error::Other(format!(

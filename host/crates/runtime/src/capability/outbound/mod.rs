@@ -128,6 +128,7 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _done: Done,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        self.caller.beyond("wasi:http/outgoing-handler");
         let (outbound, caller) = (self.outbound.clone(), self.caller.clone());
         Box::new(async move { send::send(&outbound.shared, caller, request, options).await })
     }

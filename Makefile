@@ -54,6 +54,7 @@ test: ## all tests: units and integration, models, functions and billing against
 	"$(WASMETER_CACHE)/venv/bin/python" deploy/models/check.py
 	"$(WASMETER_CACHE)/venv/bin/python" deploy/models/golden.py
 	"$(WASMETER_CACHE)/venv/bin/python" deploy/billing/check_stripe.py
+	"$(WASMETER_CACHE)/venv/bin/python" deploy/monitoring/check.py
 	for guests in $(GUESTS); do $(IN_GUESTS) $(NO_LTO) cargo test $(WORKSPACE) --quiet --manifest-path $$guests/Cargo.toml; done
 	$(IN_GUESTS) functions/test.sh
 	DEMO_EXIT=1 deploy/demo.sh

@@ -66,24 +66,12 @@ pub fn payer(outcome: Outcome, work: Work) -> Payer {
 mod tests {
     use super::*;
 
-    const OUTCOMES: [Outcome; 9] = [
-        Outcome::Ok,
-        Outcome::Trap,
-        Outcome::OutOfFuel,
-        Outcome::Budget,
-        Outcome::Deadline,
-        Outcome::Disconnect,
-        Outcome::Refused,
-        Outcome::Platform,
-        Outcome::DeviceLost,
-    ];
-
     fn pays(outcome: Outcome) -> bool {
         payer(outcome, Work::Guest) == Payer::Tenant
     }
 
     fn never(work: Work) {
-        for outcome in OUTCOMES {
+        for outcome in Outcome::ALL {
             assert_eq!(payer(outcome, work), Payer::Platform, "{outcome:?} {work:?}");
         }
     }

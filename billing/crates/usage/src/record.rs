@@ -111,6 +111,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Outcome; 9] = [
+        Outcome::Ok,
+        Outcome::Trap,
+        Outcome::OutOfFuel,
+        Outcome::Budget,
+        Outcome::Deadline,
+        Outcome::Disconnect,
+        Outcome::Refused,
+        Outcome::Platform,
+        Outcome::DeviceLost,
+    ];
+
     /// The word in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -274,17 +287,7 @@ mod tests {
 
     #[test]
     fn an_outcome_is_one_word_everywhere() {
-        for outcome in [
-            Outcome::Ok,
-            Outcome::Trap,
-            Outcome::OutOfFuel,
-            Outcome::Budget,
-            Outcome::Deadline,
-            Outcome::Disconnect,
-            Outcome::Refused,
-            Outcome::Platform,
-            Outcome::DeviceLost,
-        ] {
+        for outcome in Outcome::ALL {
             assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
         }
     }

@@ -16,24 +16,11 @@ struct Counts {
 }
 
 static COUNTS: LazyLock<Counts> = LazyLock::new(|| Counts {
-    outcomes: OUTCOMES.map(|o| (o, counter!("wasmeter_invocations_total", "outcome" => o.as_str()))),
+    outcomes: Outcome::ALL.map(|o| (o, counter!("wasmeter_invocations_total", "outcome" => o.as_str()))),
     fuel: counter!("wasmeter_fuel_total"),
     host_calls: counter!("wasmeter_host_calls_total"),
     seconds: histogram!("wasmeter_invocation_seconds"),
 });
-
-/// All of them.
-const OUTCOMES: [Outcome; 9] = [
-    Outcome::Ok,
-    Outcome::Trap,
-    Outcome::OutOfFuel,
-    Outcome::Budget,
-    Outcome::Deadline,
-    Outcome::Disconnect,
-    Outcome::Refused,
-    Outcome::Platform,
-    Outcome::DeviceLost,
-];
 
 /// One line of the access log, and the counts of it that have no tenant.
 pub(super) fn access_line(record: &UsageRecord, seen: &Seen, timing: Timing) {

@@ -8,6 +8,7 @@ mod functions;
 mod host;
 mod models;
 mod openapi;
+mod recordings;
 mod secrets;
 mod tokens;
 mod walls;

@@ -1,4 +1,5 @@
 //! Receipts whose calls are run again: by `wasmeter verify --replay`, against what the host recorded of them.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not seen as tests")]
 
 use std::path::PathBuf;
 use std::process::Command;

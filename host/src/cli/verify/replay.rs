@@ -24,7 +24,7 @@ use crate::cli::connect::TenantConnect;
 use crate::cli::output::{count, harmless};
 
 /// The largest component that is fetched: what the server takes.
-const MAX_COMPONENT: u64 = wasmeter_control::MAX_COMPONENT as u64;
+const MAX_COMPONENT: u64 = wasmeter_control::MAX_COMPONENT;
 /// Wall time of compiling one.
 const COMPILE_WALL: Duration = Duration::from_secs(300);
 

@@ -240,6 +240,7 @@ fn grow() -> String {
 }
 
 /// What runs when the component is instantiated.
+#[cfg(target_arch = "wasm32")]
 extern "C" fn start() {
     match std::env::var("START").as_deref() {
         Ok("trap") => panic!("a trap at start"),

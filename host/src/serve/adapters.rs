@@ -29,8 +29,6 @@ pub(crate) struct SpoolRecorder {
     pub(crate) billing: BillingClient,
     /// A benchmark's: nothing is recorded.
     pub(crate) off: bool,
-    /// Who still has calls recorded.
-    pub(crate) catalog: Catalog,
     pub(crate) recordings: SqliteRecordingStore,
 }
 
@@ -53,10 +51,6 @@ impl Recorder for SpoolRecorder {
     }
 
     fn keep(&self, recording: Recording) {
-        // Not what ends after it was switched off, and what there was removed.
-        if !self.catalog.snapshot().recorded.contains(&recording.tenant) {
-            return;
-        }
         let kept = serde_json::to_vec(&recording)
             .is_ok_and(|bytes| self.recordings.keep(&recording.tenant, recording.invocation, bytes));
         let count = if kept {

@@ -144,11 +144,12 @@ async fn serve(
     let keyvalue = SqliteKeyValueStore::open(&data.keyvalue(), keyvalue_options, |tenant, function| {
         there.function(tenant, function).is_some()
     })?;
+    let recorded = catalog.clone();
     let recordings = SqliteRecordingStore::open(
         &data.recordings(),
         &key(&data, "recordings.key")?,
         config.recordings.options(),
-        |tenant| there.tenants.contains_key(tenant),
+        move |tenant| recorded.snapshot().recorded.contains(tenant),
     )?;
     let (domain, tls) = (config.server.domain()?, config.server.tls()?);
     let blobs: Arc<dyn BlobStore> = Arc::new(FsBlobStore::open(&data.blobs()).context("blob store")?);
@@ -211,7 +212,6 @@ async fn serve(
             spool: spool.clone(),
             billing: billing.clone(),
             off: without_metering,
-            catalog: catalog.clone(),
             recordings: recordings.clone(),
         }),
         Capabilities { outbound, secrets: secrets.clone(), keyvalue: Arc::new(keyvalue.clone()) },

@@ -109,13 +109,13 @@ async fn invoke(
             }
         }
     };
+    let purse = purse(deps, &target.tenant, &revision, &caller, &head.headers).await?;
     let mut tape = None;
     if recorded {
         let whole;
         (body, whole) = taped(body, accepted + revision.manifest.limits.deadline.0).await?;
         tape = Some(Tape::record(whole));
     }
-    let purse = purse(deps, &target.tenant, &revision, &caller, &head.headers).await?;
     let is_token = |value: &HeaderValue| deps.tokens.named_in(value);
     let request = for_guest(Request::from_parts(head, body), scheme, target, is_token)?;
     let tenant = target.tenant.clone();

@@ -68,18 +68,29 @@ enum Order {
     Forget(TenantName, Answer<()>),
 }
 
+/// Answers when its transaction has ended, with why it was not committed if so.
+type Committed = Box<dyn FnOnce(Option<&rusqlite::Error>)>;
+
+fn committed<T: 'static>(answer: Answer<T>, result: Result<T, RecordingError>) -> Committed {
+    // Who asked may have ended.
+    Box::new(move |failed| drop(answer.send(failed.map_or(result, |error| Err(io(error))))))
+}
+
 struct Worker {
     connection: Connection,
     key: RandomizedNonceKey,
     options: RecordingOptions,
+    /// Whether a tenant still has its calls recorded.
+    is_on: Box<dyn Fn(&str) -> bool + Send>,
     /// Bytes of each tenant.
     held: HashMap<String, u64>,
     waiting: Arc<AtomicUsize>,
 }
 
 impl SqliteRecordingStore {
-    /// Opens the file, creates it (mode 0600) or brings it to this build's version. What tenants that are not there have
-    /// in it is removed. Blocking.
+    /// Opens the file, creates it (mode 0600) or brings it to this build's version. `is_on` says who has calls recorded:
+    /// what others have in the file is removed, and a tenant that is first switched off there and then forgotten here
+    /// leaves nothing, whatever call of its ends meanwhile. Blocking.
     ///
     /// # Errors
     /// Names the file and why: not accessible, damaged, of a newer version, or no thread can be started.
@@ -87,7 +98,7 @@ impl SqliteRecordingStore {
         path: &Path,
         key: &[u8; 32],
         options: RecordingOptions,
-        is_there: impl Fn(&str) -> bool,
+        is_on: impl Fn(&str) -> bool + Send + 'static,
     ) -> Result<Self, OpenError> {
         let fail = |reason: String| OpenError::new("recordings", path, reason);
         let mut file = OpenOptions::new();
@@ -104,8 +115,10 @@ impl SqliteRecordingStore {
         let key = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| fail("no cipher".to_owned()))?;
         let waiting = Arc::new(AtomicUsize::new(0));
         let held = held(&connection).map_err(|e| fail(e.to_string()))?;
-        let mut worker = Worker { connection, key, options, held, waiting: waiting.clone() };
-        let gone: Vec<String> = worker.held.keys().filter(|tenant| !is_there(tenant)).cloned().collect();
+        let (is_on, counter) = (Box::new(is_on), waiting.clone());
+        let mut worker = Worker { connection, key, options, is_on, held, waiting: counter };
+        let gone: Vec<String> =
+            worker.held.keys().filter(|tenant| !(worker.is_on)(tenant)).cloned().collect();
         for tenant in gone {
             worker.forget(&tenant).map_err(|e| fail(e.to_string()))?;
         }
@@ -118,7 +131,7 @@ impl SqliteRecordingStore {
     async fn ask<T>(&self, order: impl FnOnce(Answer<T>) -> Order) -> Result<T, RecordingError> {
         let (answer, answered) = oneshot::channel();
         self.orders.try_send(order(answer)).map_err(|_| io("the thread is behind or gone"))?;
-        answered.await.map_err(|_| io("the thread is gone"))?
+        answered.await.map_err(|_| io("it was not done; the host's log says why"))?
     }
 }
 
@@ -159,33 +172,39 @@ impl Worker {
         }
     }
 
-    /// What waits, in one transaction.
+    /// What waits, in one transaction. Who asked hears of it when it is committed.
     fn batch(&mut self, first: Option<Order>, orders: &Receiver<Order>) -> rusqlite::Result<()> {
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
-        let orders = first.into_iter().chain(orders.try_iter()).take(BATCH);
-        let mut done = Ok(());
-        for order in orders {
-            done = done.and(self.obey(order));
+        let mut answers = Vec::new();
+        let mut done = self.connection.execute_batch("BEGIN IMMEDIATE").and_then(|()| self.sweep());
+        for order in first.into_iter().chain(orders.try_iter()).take(BATCH) {
+            if let Order::Keep(_, _, bytes) = &order {
+                self.waiting.fetch_sub(bytes.len(), Ordering::Relaxed);
+            }
+            done = done.and_then(|()| self.obey(order, &mut answers));
         }
-        done = done.and_then(|()| self.sweep());
         let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        done.and(self.connection.execute_batch(end))
+        let done = done.and(self.connection.execute_batch(end));
+        for answer in answers {
+            answer(done.as_ref().err());
+        }
+        done
     }
 
-    fn obey(&mut self, order: Order) -> rusqlite::Result<()> {
+    fn obey(&mut self, order: Order, answers: &mut Vec<Committed>) -> rusqlite::Result<()> {
         match order {
-            Order::Keep(tenant, invocation, bytes) => {
-                self.waiting.fetch_sub(bytes.len(), Ordering::Relaxed);
-                return self.keep(tenant.as_str(), invocation, bytes);
+            Order::Keep(tenant, invocation, bytes) if (self.is_on)(tenant.as_str()) => {
+                self.keep(tenant.as_str(), invocation, bytes)?;
             }
-            // Who asked may have ended.
+            Order::Keep(..) => {}
             Order::Get(tenant, invocation, answer) => {
-                drop(answer.send(self.get(tenant.as_str(), invocation)))
+                answers.push(committed(answer, self.get(tenant.as_str(), invocation)));
             }
             Order::Recorded(tenant, answer) => {
-                drop(answer.send(self.recorded(tenant.as_str()).map_err(io)));
+                answers.push(committed(answer, self.recorded(tenant.as_str()).map_err(io)));
             }
-            Order::Forget(tenant, answer) => drop(answer.send(self.forget(tenant.as_str()).map_err(io))),
+            Order::Forget(tenant, answer) => {
+                answers.push(committed(answer, self.forget(tenant.as_str()).map_err(io)));
+            }
         }
         Ok(())
     }
@@ -311,24 +330,29 @@ mod tests {
     use super::*;
 
     fn open(path: &Path, options: RecordingOptions) -> SqliteRecordingStore {
-        SqliteRecordingStore::open(path, &[7; 32], options, |tenant| tenant != "gone").unwrap()
+        SqliteRecordingStore::open(path, &[7; 32], options, |tenant| tenant != "off").unwrap()
     }
 
     fn tenants() -> (TenantName, TenantName) {
-        ("dev".parse().unwrap(), "gone".parse().unwrap())
+        ("dev".parse().unwrap(), "off".parse().unwrap())
     }
 
     #[tokio::test]
     async fn a_recording_is_kept_sealed_for_its_tenant() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("recordings.sqlite");
-        let ((dev, gone), id) = (tenants(), InvocationId::new());
+        let ((dev, off), id) = (tenants(), InvocationId::new());
         let store = open(&path, RecordingOptions::default());
         assert!(store.keep(&dev, id, b"what the caller sent".to_vec()));
-        assert!(store.keep(&gone, InvocationId::new(), b"another's".to_vec()));
+        assert!(store.keep(&off, InvocationId::new(), b"another's".to_vec()));
         assert_eq!(store.get(&dev, id).await.unwrap().unwrap(), b"what the caller sent");
-        assert_eq!(store.get(&gone, id).await.unwrap(), None);
+        assert_eq!(store.get(&off, id).await.unwrap(), None);
         assert_eq!(store.get(&dev, InvocationId::new()).await.unwrap(), None);
+        assert_eq!(
+            store.recorded(&off).await.unwrap(),
+            Recorded::default(),
+            "a call that ended after the switch"
+        );
         drop(store);
         for file in std::fs::read_dir(dir.path()).unwrap() {
             let bytes = std::fs::read(file.unwrap().path()).unwrap();
@@ -336,10 +360,17 @@ mod tests {
         }
         let store = open(&path, RecordingOptions::default());
         assert_eq!(store.get(&dev, id).await.unwrap().unwrap(), b"what the caller sent");
-        assert_eq!(store.recorded(&gone).await.unwrap(), Recorded::default(), "its tenant is not there");
         let other =
             SqliteRecordingStore::open(&path, &[8; 32], RecordingOptions::default(), |_| true).unwrap();
         assert!(matches!(other.get(&dev, id).await, Err(RecordingError::Damaged(_))));
+        let off =
+            SqliteRecordingStore::open(&path, &[7; 32], RecordingOptions::default(), |_| false).unwrap();
+        assert_eq!(
+            off.recorded(&dev).await.unwrap(),
+            Recorded::default(),
+            "switched off and not yet forgotten"
+        );
+        assert!(store.keep(&dev, id, b"again".to_vec()));
         store.forget(&dev).await.unwrap();
         assert_eq!(store.get(&dev, id).await.unwrap(), None);
     }
@@ -360,8 +391,6 @@ mod tests {
         let store = open(&dir.path().join("b.sqlite"), options);
         assert!(store.keep(&dev, ids[0], vec![1; 100]));
         assert_eq!(store.get(&dev, ids[0]).await.unwrap(), None);
-        // The sweep of one batch is seen by the next.
-        store.recorded(&dev).await.unwrap();
         assert_eq!(store.recorded(&dev).await.unwrap(), Recorded::default());
     }
 }

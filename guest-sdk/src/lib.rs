@@ -17,6 +17,8 @@ pub mod config;
 mod error;
 mod export;
 pub mod http;
+#[doc(hidden)]
+pub mod initialize;
 pub mod invocation;
 pub mod keyvalue;
 pub mod log;
@@ -32,7 +34,7 @@ mod writer;
 pub use error::{Error, Result};
 pub use request::{DEFAULT_BODY_LIMIT, Request};
 pub use response::{IntoResponse, Response};
-pub use wasmeter_guest_macros::handler;
+pub use wasmeter_guest_macros::{handler, initialize};
 pub use websocket::{Message, WEBSOCKET, WebSocket};
 pub use writer::BodyWriter;
 

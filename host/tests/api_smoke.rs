@@ -91,3 +91,71 @@ async fn receipts_of_real_calls_verify_offline() {
     host.dev().get("/api/v1/receipt-keys").send().await.expect(200);
     host.anonymous().get("/api/v1/receipt-keys").send().await.expect(401);
 }
+
+/// A component as text, in a file.
+fn component(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, wat::parse_str(text).unwrap()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// What a function makes at its start is made once, where it is deployed from, and every call begins with it.
+#[tokio::test]
+async fn a_pre_initialised_function_begins_where_its_initialisation_ended() {
+    let host = Host::builder(env!("CARGO_BIN_EXE_wasmeter")).start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let built = wasmeter_testkit::component_path("primes");
+    let primes = folder.path().join("primes.wasm");
+    std::fs::copy(built, &primes).unwrap();
+    let primes = primes.to_str().unwrap();
+    let deployed = |args: &[&str]| {
+        let output = wasmeter(&host, &[&["deploy", "--format", "json"], args].concat());
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let asked = async |name: &str| {
+        let answer = host.dev().get(&format!("/fn/dev/{name}?n=1048573")).send().await.expect(200);
+        (answer.json(), answer.header("x-wasmeter-fuel").unwrap().parse::<u64>().unwrap())
+    };
+    deployed(&["--name", "slow", primes]);
+    let before = deployed(&["--name", "fast", "--pre-init", primes]);
+    let (slow, made) = asked("slow").await;
+    assert_eq!(slow, serde_json::json!({ "prime": true, "ready": false }));
+    for _ in 0..2 {
+        let (fast, fuel) = asked("fast").await;
+        assert_eq!(fast, serde_json::json!({ "prime": true, "ready": true }));
+        assert!(fuel * 20 < made, "{fuel} of {made}");
+    }
+    // The same bytes each time: nothing random is in it.
+    assert_eq!(deployed(&["--name", "fast", "--pre-init", primes])["revision"], before["revision"]);
+
+    // A project says so in its manifest, and builds without a command of its own.
+    let manifest = "[function]\nname = \"fast\"\ncomponent = \"primes.wasm\"\n[build]\ncommand = \"true\"\npre-init = true\n";
+    std::fs::write(folder.path().join("wasmeter.toml"), manifest).unwrap();
+    assert_eq!(deployed(&[folder.path().to_str().unwrap()])["size"], before["size"]);
+
+    let refused = |path: &str| {
+        let output = wasmeter(&host, &["deploy", "--name", "refused", "--pre-init", path]);
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let lift = r#"(func (export "wizer-initialize") (canon lift (core func $i "init"))))"#;
+    let endless = format!(
+        r#"(component (core module $m (func (export "init") (loop br 0))) (core instance $i (instantiate $m)) {lift}"#
+    );
+    let asking = format!(
+        r#"(component (import "now" (func $now (result u64))) (core func $n (canon lower (func $now)))
+            (core module $m (import "h" "now" (func $now (result i64))) (func (export "init") (drop (call $now))))
+            (core instance $i (instantiate $m (with "h" (instance (export "now" (func $n)))))) {lift}"#
+    );
+    for (text, part) in [
+        ("(module)", "only a component can be pre-initialised"),
+        ("(component)", "#[wasmeter_guest::initialize]"),
+        (&endless, "burned more than 5000000000 units of fuel"),
+        (&asking, "It may call nothing outside the component"),
+    ] {
+        let said = refused(&component(folder.path(), "bad.wasm", text));
+        assert!(said.contains(part), "{said}");
+    }
+    host.dev().get("/fn/dev/refused").send().await.expect(404);
+}

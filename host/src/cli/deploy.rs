@@ -8,6 +8,7 @@ use wasmeter_types::{AliasName, FunctionManifest, FunctionName, ModelName};
 use super::bill::rate;
 use super::connect::TenantConnect;
 use super::output::{Output, Paint, count, facts, size, talk};
+use super::pre_init;
 use super::project::Project;
 use super::quote::{self, Quote, Spread};
 use super::upload::Form;
@@ -35,6 +36,9 @@ pub(crate) struct DeployArgs {
     /// Deploy what was built before
     #[arg(long)]
     no_build: bool,
+    /// Run its wizer-initialize first and deploy it with what that left in memory, as [build] pre-init does
+    #[arg(long)]
+    pre_init: bool,
     #[command(flatten)]
     connect: TenantConnect,
     #[command(flatten)]
@@ -133,15 +137,19 @@ fn costs(quote: &Quote) -> [(&'static str, String); 2] {
 
 /// The component and the manifest with what the flags say.
 fn prepare(args: &DeployArgs) -> Result<(PathBuf, FunctionManifest)> {
-    let (component, mut manifest) = if args.path.is_file() {
-        (args.path.clone(), FunctionManifest::new(file_name(&args.path, args.name.as_ref())?))
+    let (mut component, mut manifest, pre_init) = if args.path.is_file() {
+        (args.path.clone(), FunctionManifest::new(file_name(&args.path, args.name.as_ref())?), false)
     } else {
         let project = Project::open(&args.path)?;
         if !args.no_build {
             project.build()?;
         }
-        (project.component()?, project.manifest)
+        let pre_init = project.pre_init();
+        (project.component()?, project.manifest, pre_init)
     };
+    if pre_init || args.pre_init {
+        component = pre_init::run(&component, &manifest.limits)?;
+    }
     if let Some(name) = &args.name {
         manifest.function.name = name.clone();
     }

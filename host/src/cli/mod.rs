@@ -17,6 +17,7 @@ mod models;
 mod new;
 mod output;
 mod pages;
+mod pre_init;
 mod project;
 mod quote;
 mod receipts;

@@ -239,7 +239,7 @@ mod tests {
             let manifest = wasmeter_types::FunctionManifest::from_toml(&manifest).unwrap();
             let source = lang.source();
             assert_eq!(
-                manifest.build.unwrap().command,
+                manifest.build.unwrap().command.unwrap(),
                 format!(
                     r"mkdir -p target && '/it'\''s here/guest-sdk/{tool}/build.sh' {source} target/hello.wasm"
                 )

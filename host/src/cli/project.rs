@@ -37,11 +37,11 @@ impl Project {
 
     /// Builds the component: the manifest's command, or cargo.
     pub(crate) fn build(&self) -> Result<()> {
-        let mut command = match &self.manifest.build {
+        let mut command = match self.manifest.build.as_ref().and_then(|build| build.command.as_ref()) {
             Some(build) => {
-                talk(&format!("building {}: {}", self.manifest.function.name, build.command));
+                talk(&format!("building {}: {build}", self.manifest.function.name));
                 let mut shell = Command::new("sh");
-                shell.arg("-c").arg(&build.command);
+                shell.arg("-c").arg(build);
                 shell
             }
             None => {
@@ -79,6 +79,11 @@ impl Project {
             bail!("no component at {}: build it with `wasmeter build`", path.display());
         }
         Ok(path)
+    }
+
+    /// Whether the manifest says that the component is pre-initialised before it is deployed.
+    pub(crate) fn pre_init(&self) -> bool {
+        self.manifest.build.as_ref().is_some_and(|build| build.pre_init)
     }
 
     /// Where cargo puts it, which the environment and `.cargo/config.toml` may move.

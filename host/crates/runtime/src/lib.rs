@@ -21,6 +21,7 @@ mod kind;
 mod loader;
 mod logs;
 mod outline;
+mod pre_init;
 mod random;
 mod replay;
 mod shelf;
@@ -41,5 +42,6 @@ pub use invoke::{
 pub use kind::Compiled;
 pub use loader::{Inspected, LoadError, Loaded, Loader, LoaderOptions};
 pub use logs::{LogHub, LogLevel, LogLine, LogStream};
+pub use pre_init::{INITIALIZE, PreInitError, PreInitialized, pre_initialize};
 pub use replay::{Replay, ReplayError, Replayed};
 pub use tape::{BadRecording, RecordedCall, Recording, Tape};

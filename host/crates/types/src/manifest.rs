@@ -62,10 +62,14 @@ pub struct FunctionSection {
 
 /// `[build]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BuildSection {
-    /// A shell command, run in the manifest's folder.
-    pub command: String,
+    /// A shell command, run in the manifest's folder; cargo if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Run the component's `wizer-initialize` once, before it is deployed, and keep what it left in memory.
+    #[serde(default)]
+    pub pre_init: bool,
 }
 
 /// `[limits]`: of one invocation.

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What metering costs: the hello component at 64 connections on three hosts in turn, one that records no usage
-# (--bench-without-metering), one as it comes (`durability = "process"`), one with "power"; in several rounds. Then the one
-# as it comes without a pause, in slices, with the records that wait for billing after each.
+# (--bench-without-metering), one as it comes (`durability = "process"`), that one while its billing is stopped, so that what
+# is left is the cost of metering in the host alone, as where billing has processors of its own; one with "power"; in several
+# rounds. Then the one as it comes without a pause, in slices, with the records that wait for billing after each.
 #
 #   BENCH_PROFILE   dist unless given;   BENCH_ROUNDS  5, BENCH_SECONDS  1, BENCH_SLICES  8
 BENCH_SECONDS=${BENCH_SECONDS:-1} BENCH_ROUNDS=${BENCH_ROUNDS:-5}
@@ -33,14 +34,38 @@ settled() {
 		while [ "$(unshipped "$name")" -gt 0 ]; do sleep 0.05; done
 	done
 }
+# Processor time of all threads of this name in a host and its children, in clock ticks.
+thread() { # HOST THREAD
+	local of stat sum=0
+	for of in "${pid[$1]}" $(cat /proc/"${pid[$1]}"/task/*/children); do
+		for stat in /proc/"$of"/task/*/stat; do
+			sum=$((sum + $(awk -v name="($2)" '{ at = index($0, name) } at { sub(/.*\) /, ""); print $12 + $13 }' "$stat" | grep . || echo 0)))
+		done
+	done
+	echo "$sum"
+}
+# The same host while nothing is booked: its child that books stands still.
+stopped() {
+	local child billing=
+	for child in $(cat /proc/"${pid[process]}"/task/*/children); do
+		[ "$(cat "/proc/$child/comm")" = wasmeter-billin ] && billing=$child
+	done
+	kill -STOP "$billing"
+	measure process 64
+	kill -CONT "$billing"
+}
 run() {
 	local round name rate median cpu bad slice
 	echo "profile $profile, 64 connections, $rounds rounds of $seconds s, each host in turn with nothing left to book"
 	echo
 	for ((round = 0; round < rounds; round++)); do
-		for name in off process power; do
+		for name in off process host power; do
 			settled
-			read -r rate median cpu bad < <(measure "$name" 64)
+			if [ "$name" = host ]; then
+				read -r rate median cpu bad < <(stopped)
+			else
+				read -r rate median cpu bad < <(measure "$name" 64)
+			fi
 			[ "$bad" = 0 ] || echo "# $name: refused or failed requests"
 			echo "$round $name $rate $median $cpu"
 		done
@@ -48,9 +73,9 @@ run() {
 	grep '^#' "$work/rounds" | sort -u || true
 	awk '!/^#/ { rate[$1, $2] = $3; sum[$2] += $3; median[$2] += $4; cpu[$2] += $5; if ($1 >= n) n = $1 + 1 }
 	END {
-		split("off process power", name, " ")
+		split("off process host power", name, " ")
 		printf "%-9s %10s %10s %10s %25s\n", "metering", "requests/s", "median us", "cpu us", "it / off (least-most)"
-		for (i = 1; i <= 3; i++) {
+		for (i = 1; i <= 4; i++) {
 			s = name[i]; least = 1e9; most = 0; all = 0
 			for (r = 0; r < n; r++) {
 				x = rate[r, s] / rate[r, "off"]; all += x; if (x < least) least = x; if (x > most) most = x
@@ -60,9 +85,17 @@ run() {
 	}' "$work/rounds"
 	printf '\n"process" without a pause, %s s each: requests/s, processor us a request with billing, records that wait\n' "$seconds"
 	settled
+	local threads="spool-flush ledger-writer" name all=0
+	local -A before
+	for name in $threads; do before[$name]=$(thread process "$name"); done
 	for ((slice = 0; slice < ${BENCH_SLICES:-8}; slice++)); do
 		read -r rate median cpu bad < <(measure process 64)
+		all=$((all + rate * seconds))
 		printf '%8s %8s %8s\n' "$rate" "$cpu" "$(unshipped process)"
+	done
+	for name in $threads; do
+		awk -v name="$name" -v ticks=$(($(thread process "$name") - before[$name])) -v n="$all" -v hz="$(getconf CLK_TCK)" \
+			'BEGIN { printf "of that, thread %s: %.1f us a request\n", name, ticks / hz * 1e6 / n }'
 	done
 	local begun=$EPOCHREALTIME waiting
 	waiting=$(unshipped process)

@@ -45,7 +45,8 @@ enum Command {
     Check(check::Options),
     /// Make product, meters and prices of the price book at Stripe; run again, it changes nothing
     Setup(stripe::commands::setup::Options),
-    /// Compare the ledger with Stripe's sums, by customer, meter and hour; exits 1 on a difference
+    /// Compare the ledger with Stripe's sums, by customer, meter and hour, and every invoice that is out with what the entries
+    /// of its period come to; exits 1 on a difference
     Reconcile(stripe::commands::reconcile::Options),
     /// Prove a test-mode key end to end: set-up, customer, pages, an event that is counted once
     Selftest(stripe::commands::selftest::Options),

@@ -1,4 +1,4 @@
-use wasmeter_ledger::{Extras, InvoiceRow, ItemRow};
+use wasmeter_ledger::{InvoiceRow, ItemRow, Owed, Period};
 use wasmeter_stripe::{Invoice, Item, NewItem};
 
 use super::Stripe;
@@ -6,11 +6,11 @@ use crate::now::{now_ns, now_s};
 use crate::service::Service;
 
 /// What an invoice may have beside usage, and how the customer is told.
-const MINIMUM: &str = "minimum";
-const ADJUSTMENTS: &str = "adjustments";
+pub(super) const MINIMUM: &str = "minimum";
+pub(super) const ADJUSTMENTS: &str = "adjustments";
 
 /// Whether a draft bills a period of a subscription: only such have a minimum and corrections.
-fn bills_a_period(invoice: &Invoice) -> bool {
+pub(super) fn bills_a_period(invoice: &Invoice) -> bool {
     let reason = invoice.billing_reason.as_deref().unwrap_or_default();
     reason.starts_with("subscription")
         && reason != "subscription_create"
@@ -18,10 +18,28 @@ fn bills_a_period(invoice: &Invoice) -> bool {
 }
 
 /// What the items have to come to: (kind, amount), zero for none.
-fn wanted(extras: &Extras, usage: i64) -> [(&'static str, i64); 2] {
+pub(super) fn wanted(owed: &Owed, usage: i64) -> [(&'static str, i64); 2] {
     // As in a bill: the minimum is of the lines of usage, corrections come after it.
-    let lacking = extras.minimum.saturating_sub(usage).max(0);
-    [(MINIMUM, lacking), (ADJUSTMENTS, extras.adjustments)]
+    let lacking = owed.minimum.saturating_sub(usage).max(0);
+    [(MINIMUM, lacking), (ADJUSTMENTS, owed.adjustments)]
+}
+
+/// What Stripe says of usage: what an invoice has beside its items.
+pub(super) fn usage(invoice: &Invoice, items: &[Item]) -> i64 {
+    invoice.subtotal.saturating_sub(items.iter().map(|item| item.amount).fold(0, i64::saturating_add))
+}
+
+/// The period of an invoice, as the ledger was when it was finalised.
+pub(super) fn period(row: &InvoiceRow, invoice: &Invoice) -> Period {
+    // In whole seconds there: what was booked within that one may be on it.
+    let booked = invoice.finalised().and_then(|at| u64::try_from(at + 1).ok());
+    Period {
+        tenant: row.tenant.clone(),
+        customer: row.seen.customer.clone(),
+        invoice: invoice.id.clone(),
+        window: (invoice.period_start, invoice.period_end),
+        booked_by_ns: booked.map_or(u64::MAX, |at| at.saturating_mul(1_000_000_000)),
+    }
 }
 
 /// Brings what is not usage onto a draft, each kind once, whatever was tried before. `Some` says why only a person can
@@ -37,12 +55,9 @@ pub(super) async fn settle(
         return Ok(None);
     }
     let items = stripe.client.items(id).await?;
-    let all: i64 = items.iter().map(|item| item.amount).fold(0, i64::saturating_add);
-    let usage = draft.subtotal.saturating_sub(all);
-    let (tenant, customer) = (invoice.tenant.clone(), invoice.seen.customer.clone());
-    let period = (draft.period_start, draft.period_end);
-    let extras = service.readers.ask(move |r| r.extras(&tenant, &customer, period)).await?;
-    for (kind, amount) in wanted(&extras, usage) {
+    let period = period(invoice, &draft);
+    let owed = service.readers.ask(move |r| r.owed(&period)).await?;
+    for (kind, amount) in wanted(&owed, usage(&draft, &items)) {
         let found: Vec<&Item> = items.iter().filter(|item| item.kind() == Some(kind)).collect();
         let item = match found[..] {
             [] if amount == 0 => continue,
@@ -55,7 +70,7 @@ pub(super) async fn settle(
                         kind,
                         amount,
                         currency: &service.currency,
-                        description: description(kind, &extras),
+                        description: description(kind, &owed),
                         // An answered fault of theirs is repeated for a day by its key: another hour is another key, and the
                         // items were looked at before.
                         key: format!("wasmeter-item-{id}-{kind}-{amount}-{}", now_s() / 3_600),
@@ -78,8 +93,8 @@ pub(super) async fn settle(
     Ok(None)
 }
 
-fn description(kind: &str, extras: &Extras) -> String {
-    match (kind, extras.count) {
+fn description(kind: &str, owed: &Owed) -> String {
+    match (kind, owed.count) {
         (MINIMUM, _) => "Minimum of the period, less its usage".to_owned(),
         (_, 1) => "Refund or correction".to_owned(),
         (_, count) => format!("Refunds and corrections ({count})"),
@@ -92,10 +107,10 @@ mod tests {
 
     #[test]
     fn the_minimum_is_of_usage_alone() {
-        let extras = Extras { minimum: 500, adjustments: -700, count: 2 };
-        assert_eq!(wanted(&extras, 120), [("minimum", 380), ("adjustments", -700)]);
-        assert_eq!(wanted(&extras, 501)[0], ("minimum", 0));
-        assert_eq!(wanted(&Extras::default(), 7), [("minimum", 0), ("adjustments", 0)]);
-        assert_eq!(description("adjustments", &extras), "Refunds and corrections (2)");
+        let owed = Owed { usage: Some(120), minimum: 500, adjustments: -700, count: 2 };
+        assert_eq!(wanted(&owed, 120), [("minimum", 380), ("adjustments", -700)]);
+        assert_eq!(wanted(&owed, 501)[0], ("minimum", 0));
+        assert_eq!(wanted(&Owed::default(), 7), [("minimum", 0), ("adjustments", 0)]);
+        assert_eq!(description("adjustments", &owed), "Refunds and corrections (2)");
     }
 }

@@ -2,10 +2,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use wasmeter_ledger::{CountedHour, Customer, InvoiceRow};
+use wasmeter_ledger::{CountedHour, Customer, InvoiceRow, Owed};
 use wasmeter_stripe::{Catalogue, Client, StripeError};
 
-use super::{Stripe, TICK};
+use super::{Stripe, TICK, items};
 use crate::now::{now_ns, now_s};
 use crate::readers::{AskError, Readers};
 use crate::service::Service;
@@ -47,22 +47,36 @@ pub(crate) struct Report {
     /// Hours that agree if what was not answered arrived, or did not.
     pub(crate) unsure: u64,
     pub(crate) differences: Vec<Difference>,
-    /// Items of invoices that were compared: minimums and corrections.
+    /// Invoices that are out and whose period was computed anew.
+    pub(crate) periods: u64,
+    /// Items of them: minimums and corrections.
     pub(crate) items: u64,
-    /// Those in which both disagree.
+    /// Usage and items in which both disagree.
     pub(crate) item_differences: Vec<ItemDifference>,
 }
 
-/// An invoice on which ledger and Stripe disagree about what is not usage.
+/// An amount of an invoice on which ledger and Stripe disagree, in the smallest currency unit.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct ItemDifference {
     pub(crate) tenant: String,
     pub(crate) invoice: String,
-    pub(crate) kind: String,
-    /// What the ledger says, in the smallest currency unit.
+    /// `usage`, `minimum`, `adjustments`; `invoice` where Stripe does not know it.
+    pub(crate) kind: &'static str,
+    /// What the ledger's entries and the prices under which they were booked make of it.
     pub(crate) ledger: i64,
+    /// What the ledger noted when it was put on the invoice.
+    pub(crate) noted: i64,
     /// What Stripe has.
     pub(crate) stripe: i64,
+}
+
+/// Which of the invoices that are out are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Invoices {
+    /// Those of the hours that are.
+    Window,
+    /// All that ever were.
+    All,
 }
 
 impl Report {
@@ -139,12 +153,13 @@ pub(crate) async fn compare(
     Ok(())
 }
 
-/// Compares all customers over the last 35 days, but for the hours at hand.
+/// Compares all customers over the last 35 days, but for the hours at hand, and the invoices that are out.
 pub(crate) async fn all(
     client: &Client,
     catalogue: &Catalogue,
     readers: &Readers,
     settled_s: i64,
+    which: Invoices,
 ) -> Result<Report, ReconcileError> {
     let mut report = Report::default();
     let to = (now_s() - settled_s).div_euclid(HOUR) * HOUR;
@@ -154,32 +169,58 @@ pub(crate) async fn all(
     let from = to - WINDOW;
     for invoice in readers.ask(wasmeter_ledger::Reader::invoices).await? {
         let out = invoice.state == "done" && matches!(invoice.seen.status.as_str(), "open" | "paid");
-        if out && invoice.seen.period_end >= from {
-            compare_items(client, readers, &invoice, &mut report).await?;
+        if out && (which == Invoices::All || invoice.seen.period_end >= from) {
+            compare_invoice(client, readers, &invoice, &mut report).await?;
         }
     }
     Ok(report)
 }
 
-/// Compares what an invoice that is out has beside usage with what the ledger put there, and with its corrections.
-async fn compare_items(
+/// Compares an invoice that is out with what the ledger's entries make of its period, and with what was noted of it.
+async fn compare_invoice(
     client: &Client,
     readers: &Readers,
-    invoice: &InvoiceRow,
+    row: &InvoiceRow,
     report: &mut Report,
 ) -> Result<(), ReconcileError> {
-    let id = invoice.seen.invoice.clone();
-    let (tenant, ours) = (invoice.tenant.clone(), readers.ask(move |r| r.items(&id)).await?);
-    let theirs = client.items(&invoice.seen.invoice).await?;
-    for kind in ["minimum", "adjustments"] {
-        let kept = ours.iter().find(|row| row.kind == kind).map_or(0, |row| row.amount);
+    let difference = |kind, ledger, noted, stripe| ItemDifference {
+        tenant: row.tenant.clone(),
+        invoice: row.seen.invoice.clone(),
+        kind,
+        ledger,
+        noted,
+        stripe,
+    };
+    let invoice = match client.invoice(&row.seen.invoice).await {
+        Ok(invoice) => invoice,
+        Err(error) if error.is_missing() => {
+            report.item_differences.push(difference("invoice", row.seen.total, row.seen.total, 0));
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let theirs = client.items(&invoice.id).await?;
+    let id = invoice.id.clone();
+    let ours = readers.ask(move |r| r.items(&id)).await?;
+    let mut owed = Owed::default();
+    let mut usage = 0;
+    if items::bills_a_period(&invoice) {
+        let period = items::period(row, &invoice);
+        owed = readers.ask(move |r| r.owed(&period)).await?;
+        let stripe = items::usage(&invoice, &theirs);
+        usage = owed.usage.unwrap_or(stripe);
+        report.periods += 1;
+        if usage != stripe {
+            report.item_differences.push(difference("usage", usage, usage, stripe));
+        }
+    }
+    for (kind, ledger) in items::wanted(&owed, usage) {
+        let noted = ours.iter().find(|row| row.kind == kind).map_or(0, |row| row.amount);
         let of_kind = theirs.iter().filter(|item| item.kind() == Some(kind));
         let stripe = of_kind.map(|item| item.amount).fold(0, i64::saturating_add);
-        report.items += u64::from(kept != 0 || stripe != 0);
-        if kept != stripe {
-            let (tenant, invoice) = (tenant.clone(), invoice.seen.invoice.clone());
-            let difference = ItemDifference { tenant, invoice, kind: kind.to_owned(), ledger: kept, stripe };
-            report.item_differences.push(difference);
+        report.items += u64::from(ledger != 0 || noted != 0 || stripe != 0);
+        if ledger != noted || noted != stripe {
+            report.item_differences.push(difference(kind, ledger, noted, stripe));
         }
     }
     Ok(())
@@ -192,16 +233,23 @@ pub(crate) fn alert(report: &Report) {
     {
         tracing::error!(tenant, customer, meter, hour, ledger, unsure, stripe, "ledger and stripe disagree");
     }
-    for ItemDifference { tenant, invoice, kind, ledger, stripe } in report.item_differences.iter().take(TOLD)
+    for ItemDifference { tenant, invoice, kind, ledger, noted, stripe } in
+        report.item_differences.iter().take(TOLD)
     {
-        tracing::error!(tenant, invoice, kind, ledger, stripe, "ledger and stripe disagree about an invoice");
-    }
-    if report.differences.len() > TOLD {
-        let further = report.differences.len() - TOLD;
         tracing::error!(
-            further,
-            "ledger and stripe disagree in further hours; run `wasmeter-billing reconcile`"
+            tenant,
+            invoice,
+            kind,
+            ledger,
+            noted,
+            stripe,
+            "ledger and stripe disagree about an invoice"
         );
+    }
+    let (hours, invoices) = (report.differences.len(), report.item_differences.len());
+    let further = hours.saturating_sub(TOLD) + invoices.saturating_sub(TOLD);
+    if further > 0 {
+        tracing::error!(further, "ledger and stripe disagree in more; run `wasmeter-billing reconcile`");
     }
 }
 
@@ -218,7 +266,7 @@ pub(super) async fn daily(service: Arc<Service>, stripe: Arc<Stripe>, stop: Canc
         }
         let run = async {
             let catalogue = stripe.catalogue().await?;
-            all(&stripe.client, &catalogue, &service.readers, SETTLED).await
+            all(&stripe.client, &catalogue, &service.readers, SETTLED, Invoices::Window).await
         };
         let outcome = tokio::select! {
             () = stop.cancelled() => return,
@@ -230,6 +278,7 @@ pub(super) async fn daily(service: Arc<Service>, stripe: Arc<Stripe>, stop: Canc
                 tracing::info!(
                     hours = report.hours,
                     unsure = report.unsure,
+                    periods = report.periods,
                     differences,
                     "reconciled with stripe"
                 );

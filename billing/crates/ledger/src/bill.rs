@@ -15,7 +15,7 @@ impl Reader {
     /// # Errors
     /// SQLite's; [`LedgerError::Amount`] for a window whose sums do not fit.
     pub fn bill(&self, tenant: &str, from_ns: u64, to_ns: u64) -> Result<Bill, LedgerError> {
-        let used = self.by_sheet(tenant, from_ns, to_ns)?;
+        let used = self.by_sheet(tenant, from_ns, to_ns, i64::MAX)?;
         let mut invocations = 0u64;
         let mut list_total_pico = Pico::ZERO;
         let mut quantities = Vec::with_capacity(used.len());
@@ -42,18 +42,19 @@ impl Reader {
         })
     }
 
-    /// Sums of a window under each price sheet, in the order in which the sheets came.
+    /// Sums of a window under each price sheet, in the order in which the sheets came; of entries up to a position.
     pub(crate) fn by_sheet(
         &self,
         tenant: &str,
         from_ns: u64,
         to_ns: u64,
+        upto: i64,
     ) -> Result<Vec<(PriceSheet, Sums)>, LedgerError> {
         // One snapshot for the sheets and the entries that refer to them.
         let snapshot = self.conn.unchecked_transaction()?;
         let mut sheets: HashMap<i64, PriceSheet> = load_sheets(&snapshot)?.into_iter().collect();
         let mut statement = snapshot.prepare_cached(&by_sheet_sql())?;
-        let mut rows = statement.query((tenant, time(from_ns), time(to_ns)))?;
+        let mut rows = statement.query((tenant, time(from_ns), time(to_ns), upto))?;
         let mut all = Vec::new();
         while let Some(row) = rows.next()? {
             let id: i64 = row.get(0)?;
@@ -68,7 +69,8 @@ impl Reader {
 
 pub(crate) fn by_sheet_sql() -> String {
     format!(
-        "SELECT sheet, {} FROM entry WHERE tenant = ?1 AND end_ns >= ?2 AND end_ns < ?3 GROUP BY sheet ORDER BY sheet",
+        "SELECT sheet, {} FROM entry WHERE tenant = ?1 AND end_ns >= ?2 AND end_ns < ?3 AND position <= ?4
+         GROUP BY sheet ORDER BY sheet",
         sums_sql(&COLUMNS)
     )
 }

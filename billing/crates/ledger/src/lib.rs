@@ -32,7 +32,7 @@ mod sums;
 mod usage;
 
 pub use account::{
-    About, Admission, Customer, Extras, FreeUse, InvoiceRow, InvoiceSeen, ItemRow, Observed, Refresh,
+    About, Admission, Customer, FreeUse, InvoiceRow, InvoiceSeen, ItemRow, Observed, Owed, Period, Refresh,
     Subscribe, SubscriptionSeen, Webhook,
 };
 pub use adjust::AdjustmentAsk;

@@ -93,7 +93,7 @@ impl Reader {
 
     fn by_meter(&self, tenant: &str, from_ns: u64, to_ns: u64) -> Result<Vec<UsageRow>, LedgerError> {
         let used: Vec<_> = self
-            .by_sheet(tenant, from_ns, to_ns)?
+            .by_sheet(tenant, from_ns, to_ns, i64::MAX)?
             .into_iter()
             .map(|(sheet, sums)| (sheet, sums.charged))
             .collect();

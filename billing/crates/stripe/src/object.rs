@@ -162,4 +162,20 @@ pub struct Invoice {
     /// Such as `subscription_cycle`.
     #[serde(default)]
     pub billing_reason: Option<String>,
+    #[serde(default)]
+    status_transitions: Transitions,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Transitions {
+    #[serde(default)]
+    finalized_at: Option<i64>,
+}
+
+impl Invoice {
+    /// When it was finalised, seconds since the Unix epoch.
+    #[must_use]
+    pub fn finalised(&self) -> Option<i64> {
+        self.status_transitions.finalized_at
+    }
 }

@@ -237,6 +237,19 @@ impl Quantities {
             Meter::EgressBytes => self.egress_bytes,
         }
     }
+
+    /// The same, to be written.
+    pub fn of_mut(&mut self, meter: Meter) -> &mut u64 {
+        match meter {
+            Meter::Fuel => &mut self.fuel,
+            Meter::GpuTime => &mut self.gpu_ns,
+            Meter::CpuTime => &mut self.cpu_ns,
+            Meter::Requests => &mut self.requests,
+            Meter::TokensIn => &mut self.tokens_in,
+            Meter::TokensOut => &mut self.tokens_out,
+            Meter::EgressBytes => &mut self.egress_bytes,
+        }
+    }
 }
 
 impl UsageRecord {

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::super::reconcile::{Report, all};
+use super::super::reconcile::{Invoices, Report, all};
 use super::{Access, block_on, client, open};
 use crate::now::{follow, now_ns};
 use crate::readers::Readers;
@@ -41,7 +41,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let readers = Readers::of(vec![open(&options.data)?]);
     let report = block_on(async {
         let catalogue = client.set_up(sheet).await?;
-        Ok(all(&client, &catalogue, &readers, options.settled * 3_600).await?)
+        Ok(all(&client, &catalogue, &readers, options.settled * 3_600, Invoices::All).await?)
     })?;
     match options.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
@@ -60,9 +60,13 @@ fn print_text(report: &Report) {
             d.tenant, d.customer, d.meter, d.hour, d.ledger, d.unsure, d.stripe
         );
     }
+    println!("periods         {}", report.periods);
     println!("items compared  {}", report.items);
     println!("differences     {}", report.item_differences.len());
     for d in &report.item_differences {
-        println!("  {} {} {}: ledger {}, stripe {}", d.tenant, d.invoice, d.kind, d.ledger, d.stripe);
+        println!(
+            "  {} {} {}: ledger {}, noted {}, stripe {}",
+            d.tenant, d.invoice, d.kind, d.ledger, d.noted, d.stripe
+        );
     }
 }

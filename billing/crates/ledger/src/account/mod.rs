@@ -20,7 +20,7 @@ use crate::LedgerError;
 pub use customer::Customer;
 pub use free::FreeUse;
 pub use invoice::{InvoiceRow, InvoiceSeen};
-pub use item::{Extras, ItemRow};
+pub use item::{ItemRow, Owed, Period};
 pub use refresh::{About, Refresh};
 pub use standing::{Admission, Subscribe};
 pub use subscription::SubscriptionSeen;
@@ -39,12 +39,19 @@ pub(crate) fn covers(conn: &Connection, tenant: &str, at_s: i64) -> Result<Optio
         .optional()?)
 }
 
-/// The end of the last period whose invoice is out, seconds since the Unix epoch; 0 before the first.
-pub(crate) fn billed_until(conn: &Connection, customer: &str) -> Result<i64, LedgerError> {
+/// The end of the last period whose invoice is out, seconds since the Unix epoch; 0 before the first. `but` is an invoice that
+/// does not count, and what ends after `by_s` neither.
+pub(crate) fn billed_until(
+    conn: &Connection,
+    customer: &str,
+    but: &str,
+    by_s: i64,
+) -> Result<i64, LedgerError> {
     Ok(conn
         .prepare_cached(
             "SELECT coalesce(max(period_end), 0) FROM stripe_invoice
-             WHERE customer = ?1 AND state = 'done' AND status IN ('open', 'paid', 'uncollectible')",
+             WHERE customer = ?1 AND invoice <> ?2 AND period_end <= ?3
+               AND state = 'done' AND status IN ('open', 'paid', 'uncollectible')",
         )?
-        .query_row([customer], |row| row.get(0))?)
+        .query_row((customer, but, by_s), |row| row.get(0))?)
 }

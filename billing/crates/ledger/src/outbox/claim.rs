@@ -141,7 +141,7 @@ fn fix(
 ) -> Result<Option<(String, i64)>, LedgerError> {
     let Some(customer) = covers(conn, &lane.tenant, natural_s)? else { return Ok(None) };
     let now_s = i64::try_from(now_ns / 1_000_000_000).unwrap_or(i64::MAX);
-    let billed = billed_until(conn, &customer)?;
+    let billed = billed_until(conn, &customer, "", i64::MAX)?;
     let late = natural_s < billed || natural_s < now_s.saturating_sub(OLDEST_S);
     // A twin's clock may be ahead of ours, and its periods with it.
     Ok(Some((customer, if late { now_s.max(billed) } else { natural_s })))

@@ -43,7 +43,8 @@ enum Command {
     Prices(PricesCommand),
     /// Recompute every entry, balance and sequence of a ledger; exits 1 on a difference
     Check(check::Options),
-    /// Make product, meters and prices of the price book at Stripe; run again, it changes nothing
+    /// Make product, meters and prices of the price book at Stripe, and bring subscriptions to them; run again, it changes
+    /// nothing
     Setup(stripe::commands::setup::Options),
     /// Compare the ledger with Stripe's sums, by customer, meter and hour, and every invoice that is out with what the entries
     /// of its period come to; exits 1 on a difference

@@ -68,10 +68,9 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
         now::follow(file);
     }
     let book = prices::load(options.prices.as_deref())?;
-    let sheet = book.at(now_ns())?.sheet.clone();
-    let in_force = sheet.hash.clone();
+    let in_force = book.at(now_ns())?.sheet.hash.clone();
     let stamp = options.stamp.or(options.stripe.access.stripe);
-    let stripe = options.stripe.open(stamp, sheet)?.map(Arc::new);
+    let stripe = options.stripe.open(stamp, book.clone())?.map(Arc::new);
     let alerts = options.alerts.open()?;
     let data = DataDir::open(&options.data)?;
     let path = data.ledger();

@@ -174,6 +174,24 @@ def the_library_calls_the_twin():
     paid = v1.invoices.finalize_invoice(drafts[0].id, {"auto_advance": True})
     line = paid.lines.data[0]
     check("finalised and paid", (paid.status, paid.amount_paid, line.quantity, line.amount) == ("paid", 6250, 25001, 6250))
+    dearer = v1.prices.create(
+        {
+            "currency": "usd",
+            "product": product.id,
+            "unit_amount_decimal": "0.5",
+            "recurring": {"interval": "month", "meter": meter.id, "usage_type": "metered"},
+        }
+    )
+    item = subscription["items"].data[0].id
+    moved = v1.subscriptions.update(
+        subscription.id, {"items": [{"id": item, "price": dearer.id}], "proration_behavior": "none"}
+    )
+    check("another price", [(i.id, i.price.id) for i in moved["items"].data] == [(item, dearer.id)])
+    refused(
+        "a quantity of a metered price",
+        stripe.InvalidRequestError,
+        lambda: v1.subscriptions.update(subscription.id, {"items": [{"id": item, "price": price.id, "quantity": 2}]}),
+    )
     later = v1.subscriptions.retrieve(subscription.id, {"expand": ["latest_invoice"]})
     check("expanded", later.latest_invoice.id == paid.id)
     end = v1.subscriptions.cancel(subscription.id, {"invoice_now": True})
@@ -330,6 +348,9 @@ TYPES = [
     ("POST", "/v1/billing/meter_events", "billing._meter_event_create_params", "MeterEventCreateParams"),
     ("POST", "/v1/checkout/sessions", "checkout._session_create_params", "SessionCreateParams"),
     ("POST", "/v1/billing_portal/sessions", "billing_portal._session_create_params", "SessionCreateParams"),
+    ("GET", "/v1/subscriptions", "_subscription_list_params", "SubscriptionListParams"),
+    ("POST", "/v1/subscriptions/*", "_subscription_modify_params", "SubscriptionModifyParams"),
+    ("GET", "/v1/invoices/*/lines", "_invoice_list_lines_params", "InvoiceListLinesParams"),
     ("POST", "/v1/invoices/*", "_invoice_modify_params", "InvoiceModifyParams"),
     ("POST", "/v1/invoices/*/finalize", "_invoice_finalize_invoice_params", "InvoiceFinalizeInvoiceParams"),
     ("POST", "/v1/invoiceitems", "_invoice_item_create_params", "InvoiceItemCreateParams"),

@@ -1,11 +1,15 @@
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
 use wasmeter_ledger::{InvoiceRow, ItemRow, Owed, Period};
-use wasmeter_stripe::{Invoice, Item, NewItem};
+use wasmeter_stripe::{Client, Invoice, Item, NewItem, StripeError};
 
 use super::Stripe;
 use crate::now::{now_ns, now_s};
 use crate::service::Service;
 
 /// What an invoice may have beside usage, and how the customer is told.
+pub(super) const PRICES: &str = "prices";
 pub(super) const MINIMUM: &str = "minimum";
 pub(super) const ADJUSTMENTS: &str = "adjustments";
 
@@ -17,16 +21,59 @@ pub(super) fn bills_a_period(invoice: &Invoice) -> bool {
         && invoice.period_start < invoice.period_end
 }
 
-/// What the items have to come to: (kind, amount), zero for none.
-pub(super) fn wanted(owed: &Owed, usage: i64) -> [(&'static str, i64); 2] {
+/// What the items have to come to: (kind, amount), zero for none. `booked` is whether all lines of usage are at prices of a
+/// price book.
+pub(super) fn wanted(owed: &Owed, usage: i64, booked: bool) -> [(&'static str, i64); 3] {
+    // Stripe has the prices of its items as they are now, and of an item that got another one the usage since then alone. What
+    // the calls cost when they ran is in the ledger. Prices that somebody agreed otherwise are not ours to correct.
+    let prices = match owed.usage {
+        Some(due) if booked => due.saturating_sub(usage),
+        _ => 0,
+    };
     // As in a bill: the minimum is of the lines of usage, corrections come after it.
-    let lacking = owed.minimum.saturating_sub(usage).max(0);
-    [(MINIMUM, lacking), (ADJUSTMENTS, owed.adjustments)]
+    let lacking = owed.minimum.saturating_sub(usage.saturating_add(prices)).max(0);
+    [(PRICES, prices), (MINIMUM, lacking), (ADJUSTMENTS, owed.adjustments)]
 }
 
-/// What Stripe says of usage: what an invoice has beside its items.
+/// Which prices at Stripe were made of a price book: no price becomes another.
+#[derive(Default)]
+pub(crate) struct Booked(Mutex<HashMap<String, bool>>);
+
+impl Booked {
+    /// Whether all usage of an invoice is at such prices.
+    pub(super) async fn all(
+        &self,
+        client: &Client,
+        invoice: &str,
+        items: &[Item],
+    ) -> Result<bool, StripeError> {
+        let mut prices = client.prices_of(invoice).await?;
+        for item in items.iter().filter(|item| item.proration) {
+            let Some(price) = item.price() else { return Ok(false) };
+            prices.insert(price.to_owned());
+        }
+        for price in prices {
+            let known = self.0.lock().get(&price).copied();
+            let booked = match known {
+                Some(booked) => booked,
+                None => {
+                    let booked = client.is_of_a_book(&price).await?;
+                    self.0.lock().insert(price, booked);
+                    booked
+                }
+            };
+            if !booked {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// What Stripe says of usage: what an invoice has beside its items, and those that it made of usage itself.
 pub(super) fn usage(invoice: &Invoice, items: &[Item]) -> i64 {
-    invoice.subtotal.saturating_sub(items.iter().map(|item| item.amount).fold(0, i64::saturating_add))
+    let others = items.iter().filter(|item| !item.proration).map(|item| item.amount);
+    invoice.subtotal.saturating_sub(others.fold(0, i64::saturating_add))
 }
 
 /// The period of an invoice, as the ledger was when it was finalised.
@@ -57,7 +104,8 @@ pub(super) async fn settle(
     let items = stripe.client.items(id).await?;
     let period = period(invoice, &draft);
     let owed = service.readers.ask(move |r| r.owed(&period)).await?;
-    for (kind, amount) in wanted(&owed, usage(&draft, &items)) {
+    let booked = stripe.booked.all(&stripe.client, id, &items).await?;
+    for (kind, amount) in wanted(&owed, usage(&draft, &items), booked) {
         let found: Vec<&Item> = items.iter().filter(|item| item.kind() == Some(kind)).collect();
         let item = match found[..] {
             [] if amount == 0 => continue,
@@ -95,6 +143,7 @@ pub(super) async fn settle(
 
 fn description(kind: &str, owed: &Owed) -> String {
     match (kind, owed.count) {
+        (PRICES, _) => "Usage at the prices in force when it happened, less what is above".to_owned(),
         (MINIMUM, _) => "Minimum of the period, less its usage".to_owned(),
         (_, 1) => "Refund or correction".to_owned(),
         (_, count) => format!("Refunds and corrections ({count})"),
@@ -108,9 +157,22 @@ mod tests {
     #[test]
     fn the_minimum_is_of_usage_alone() {
         let owed = Owed { usage: Some(120), minimum: 500, adjustments: -700, count: 2 };
-        assert_eq!(wanted(&owed, 120), [("minimum", 380), ("adjustments", -700)]);
-        assert_eq!(wanted(&owed, 501)[0], ("minimum", 0));
-        assert_eq!(wanted(&Owed::default(), 7), [("minimum", 0), ("adjustments", 0)]);
+        let of = |owed: &Owed, usage| wanted(owed, usage, true);
+        assert_eq!(of(&owed, 120), [("prices", 0), ("minimum", 380), ("adjustments", -700)]);
+        assert_eq!(of(&Owed { usage: Some(501), ..owed }, 501)[1], ("minimum", 0));
+        assert_eq!(of(&Owed::default(), 7), [("prices", 0), ("minimum", 0), ("adjustments", 0)]);
         assert_eq!(description("adjustments", &owed), "Refunds and corrections (2)");
+    }
+
+    #[test]
+    fn usage_costs_what_it_cost_when_it_happened() {
+        let owed = Owed { usage: Some(300), minimum: 350, adjustments: 0, count: 0 };
+        // Stripe has it at a dearer price, or has lost what was before the change.
+        assert_eq!(wanted(&owed, 400, true)[..2], [("prices", -100), ("minimum", 50)]);
+        assert_eq!(wanted(&owed, 90, true)[..2], [("prices", 210), ("minimum", 50)]);
+        // At prices that somebody agreed with the customer.
+        assert_eq!(wanted(&owed, 90, false)[..2], [("prices", 0), ("minimum", 260)]);
+        let unknown = Owed { usage: None, ..owed };
+        assert_eq!(wanted(&unknown, 90, true)[..2], [("prices", 0), ("minimum", 260)]);
     }
 }

@@ -1,6 +1,7 @@
 //! Everything that has to do with Stripe. Three tasks beside the socket: [`sender`] brings buckets to Stripe,
 //! [`refresher`] reads what webhooks are about, [`invoices`] lets drafts go once they are what the ledger says,
-//! with the minimum and the corrections of their period, which [`items`] brings onto them. No
+//! with the minimum and the corrections of their period, and what its usage cost when it happened, which [`items`] brings onto
+//! them. No
 //! call to Stripe happens in a transaction of the ledger; what it found is written before and after.
 
 mod catalogue;
@@ -24,8 +25,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmeter_ledger::{Admission, Lane};
+use wasmeter_rating::PriceBook;
 use wasmeter_stripe::{Client, Secret};
-use wasmeter_usage::PriceSheet;
 use wasmeter_usage::wire::{Call, Reply};
 
 use crate::service::{Service, code, refused};
@@ -43,7 +44,8 @@ pub(crate) struct Stripe {
     pub(crate) admission: Admission,
     pub(crate) buckets: Buckets,
     pub(crate) catalogue: catalogue::Kept,
-    pub(crate) sheet: PriceSheet,
+    pub(crate) booked: items::Booked,
+    pub(crate) book: PriceBook,
     /// Rung when a webhook was taken.
     pub(crate) rung: tokio::sync::Notify,
 }

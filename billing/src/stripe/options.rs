@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use wasmeter_ledger::{Admission, Stamp, Subscribe};
+use wasmeter_rating::PriceBook;
 use wasmeter_stripe::{Client, Endpoint, Money, Patience, STRIPE, Secret};
-use wasmeter_usage::PriceSheet;
 
+use super::items::Booked;
 use super::{Buckets, Stripe, catalogue};
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -94,7 +95,7 @@ impl Access {
 
 impl Options {
     /// What `serve` needs, if it charges at all.
-    pub(crate) fn open(&self, stamp: Option<Stamp>, sheet: PriceSheet) -> anyhow::Result<Option<Stripe>> {
+    pub(crate) fn open(&self, stamp: Option<Stamp>, book: PriceBook) -> anyhow::Result<Option<Stripe>> {
         let Some((client, address)) = self.access.client(stamp)? else {
             ensure!(
                 self.webhook_secret_file.is_none() && self.webhook_listen.is_none(),
@@ -124,7 +125,8 @@ impl Options {
                 rate: self.stripe_rate,
             },
             catalogue: catalogue::Kept::default(),
-            sheet,
+            booked: Booked::default(),
+            book,
             rung: tokio::sync::Notify::new(),
         }))
     }

@@ -1,7 +1,8 @@
-use wasmeter_stripe::StripeError;
+use wasmeter_stripe::{SetupError, StripeError};
 use wasmeter_usage::StandingState;
 use wasmeter_usage::wire::Reply;
 
+use super::catalogue::CatalogueError;
 use super::{Stripe, ledger_failed};
 use crate::now::now_ns;
 use crate::service::{Service, code, refused};
@@ -40,7 +41,7 @@ pub(super) async fn checkout(
     }
     let catalogue = match stripe.catalogue().await {
         Ok(catalogue) => catalogue,
-        Err(wasmeter_stripe::SetupError::Stripe(error)) => return page(Err(error)),
+        Err(CatalogueError::Setup(SetupError::Stripe(error))) => return page(Err(error)),
         Err(error) => {
             tracing::error!(%error, "the price book is not at stripe; run `wasmeter-billing setup`");
             return refused(

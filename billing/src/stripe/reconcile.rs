@@ -5,7 +5,8 @@ use tokio_util::sync::CancellationToken;
 use wasmeter_ledger::{CountedHour, Customer, InvoiceRow, Owed};
 use wasmeter_stripe::{Catalogue, Client, StripeError};
 
-use super::{Stripe, TICK, items};
+use super::items::{self, Booked};
+use super::{Stripe, TICK};
 use crate::now::{now_ns, now_s};
 use crate::readers::{AskError, Readers};
 use crate::service::Service;
@@ -49,9 +50,9 @@ pub(crate) struct Report {
     pub(crate) differences: Vec<Difference>,
     /// Invoices that are out and whose period was computed anew.
     pub(crate) periods: u64,
-    /// Items of them: minimums and corrections.
+    /// Items of them: what usage cost otherwise when it happened, minimums, corrections.
     pub(crate) items: u64,
-    /// Usage and items in which both disagree.
+    /// Those in which both disagree.
     pub(crate) item_differences: Vec<ItemDifference>,
 }
 
@@ -60,7 +61,7 @@ pub(crate) struct Report {
 pub(crate) struct ItemDifference {
     pub(crate) tenant: String,
     pub(crate) invoice: String,
-    /// `usage`, `minimum`, `adjustments`; `invoice` where Stripe does not know it.
+    /// `prices`, `minimum`, `adjustments`; `invoice` where Stripe does not know it.
     pub(crate) kind: &'static str,
     /// What the ledger's entries and the prices under which they were booked make of it.
     pub(crate) ledger: i64,
@@ -92,7 +93,7 @@ pub(crate) enum ReconcileError {
     #[error(transparent)]
     Stripe(#[from] StripeError),
     #[error(transparent)]
-    Setup(#[from] wasmeter_stripe::SetupError),
+    Catalogue(#[from] super::catalogue::CatalogueError),
     #[error(transparent)]
     Ledger(#[from] AskError),
 }
@@ -125,7 +126,7 @@ pub(crate) async fn compare(
     if from >= to {
         return Ok(());
     }
-    for (meter, id) in &catalogue.meters {
+    for (meter, id) in catalogue.all_meters() {
         let (customer, meter) = (of.customer.clone(), *meter);
         // Theirs first: what is delivered in between is not missed at Stripe.
         let theirs = client.counted(id, &of.customer, from, to).await?;
@@ -167,10 +168,11 @@ pub(crate) async fn all(
         compare(client, catalogue, readers, &customer, (to - WINDOW, to), &mut report).await?;
     }
     let from = to - WINDOW;
+    let booked = Booked::default();
     for invoice in readers.ask(wasmeter_ledger::Reader::invoices).await? {
         let out = invoice.state == "done" && matches!(invoice.seen.status.as_str(), "open" | "paid");
         if out && (which == Invoices::All || invoice.seen.period_end >= from) {
-            compare_invoice(client, readers, &invoice, &mut report).await?;
+            compare_invoice(client, readers, &booked, &invoice, &mut report).await?;
         }
     }
     Ok(report)
@@ -180,6 +182,7 @@ pub(crate) async fn all(
 async fn compare_invoice(
     client: &Client,
     readers: &Readers,
+    booked: &Booked,
     row: &InvoiceRow,
     report: &mut Report,
 ) -> Result<(), ReconcileError> {
@@ -202,19 +205,15 @@ async fn compare_invoice(
     let theirs = client.items(&invoice.id).await?;
     let id = invoice.id.clone();
     let ours = readers.ask(move |r| r.items(&id)).await?;
-    let mut owed = Owed::default();
-    let mut usage = 0;
+    let (mut owed, mut usage, mut is_booked) = (Owed::default(), 0, true);
     if items::bills_a_period(&invoice) {
         let period = items::period(row, &invoice);
         owed = readers.ask(move |r| r.owed(&period)).await?;
-        let stripe = items::usage(&invoice, &theirs);
-        usage = owed.usage.unwrap_or(stripe);
+        usage = items::usage(&invoice, &theirs);
+        is_booked = booked.all(client, &invoice.id, &theirs).await?;
         report.periods += 1;
-        if usage != stripe {
-            report.item_differences.push(difference("usage", usage, usage, stripe));
-        }
     }
-    for (kind, ledger) in items::wanted(&owed, usage) {
+    for (kind, ledger) in items::wanted(&owed, usage, is_booked) {
         let noted = ours.iter().find(|row| row.kind == kind).map_or(0, |row| row.amount);
         let of_kind = theirs.iter().filter(|item| item.kind() == Some(kind));
         let stripe = of_kind.map(|item| item.amount).fold(0, i64::saturating_add);

@@ -2,7 +2,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use wasmeter_ledger::{Attempted, Claimed, Closing, Lane, Settled};
@@ -18,6 +18,9 @@ const CONCURRENT: usize = 32;
 
 /// Entries counted in one transaction: bookings wait for no more.
 const SWEEP: u32 = 5_000;
+
+/// Between attempts at a set-up that usage waits for.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// How long calls under way are waited for at the end. What is left was sent or not, and is parked.
 const DRAIN: Duration = Duration::from_secs(4);
@@ -41,6 +44,7 @@ pub(super) async fn run(service: Arc<Service>, stripe: Arc<Stripe>, stop: Cancel
         flying: JoinSet::new(),
         busy: HashSet::new(),
         told_away: false,
+        set_up: None,
     };
     sender.run(&stop).await;
     sender.drain().await;
@@ -54,6 +58,7 @@ struct Sender {
     flying: JoinSet<(Claimed, Delivery)>,
     busy: HashSet<Lane>,
     told_away: bool,
+    set_up: Option<JoinHandle<()>>,
 }
 
 impl Sender {
@@ -99,10 +104,31 @@ impl Sender {
         if !self.queue.is_empty() {
             return;
         }
-        match self.service.readers.ask(|r| r.due_lanes(now_ns())).await {
-            Ok(lanes) => self.queue.extend(lanes.into_iter().filter(|lane| !self.busy.contains(lane))),
-            Err(error) => tracing::error!(%error, "the outbox cannot be read"),
+        let lanes = match self.service.readers.ask(|r| r.due_lanes(now_ns())).await {
+            Ok(lanes) => lanes,
+            Err(error) => return tracing::error!(%error, "the outbox cannot be read"),
+        };
+        if !lanes.is_empty() && self.is_set_up() {
+            self.queue.extend(lanes.into_iter().filter(|lane| !self.busy.contains(lane)));
         }
+    }
+
+    /// Whether the meters of the prices in force are at Stripe, which takes usage of others and cannot use it. Where they are
+    /// not, they are made meanwhile.
+    fn is_set_up(&mut self) -> bool {
+        if self.stripe.has_catalogue() {
+            return true;
+        }
+        if self.set_up.as_ref().is_none_or(JoinHandle::is_finished) {
+            let stripe = Arc::clone(&self.stripe);
+            self.set_up = Some(tokio::spawn(async move {
+                if let Err(error) = stripe.catalogue().await {
+                    tracing::warn!(%error, "the prices in force are not at stripe yet: usage waits");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }));
+        }
+        false
     }
 
     /// Begins as many calls as there is room for, each of another lane.
@@ -219,6 +245,9 @@ impl Sender {
     }
 
     async fn drain(&mut self) {
+        if let Some(task) = self.set_up.take() {
+            task.abort();
+        }
         let ended = timeout(DRAIN, async {
             while let Some(done) = self.flying.join_next().await {
                 self.settle(done).await;

@@ -110,6 +110,11 @@ impl Client {
         }
     }
 
+    /// The wait after an attempt.
+    pub(crate) async fn pause(&self, attempt: u32) {
+        tokio::time::sleep(self.patience.wait(attempt, None)).await;
+    }
+
     /// One attempt, for calls whose repetition is decided elsewhere.
     pub(crate) async fn once(&self, request: &RequestBuilder) -> Result<Answer, TransportError> {
         let key = (!matches!(request.method, StripeMethod::Get)).then(fresh_key);

@@ -6,7 +6,7 @@ use stripe_billing::invoice_item::{CreateInvoiceItem, ListInvoiceItem, UpdateInv
 use stripe_client_core::StripeRequest;
 use stripe_types::Currency;
 
-use crate::object::Page;
+use crate::object::{Page, Pricing};
 use crate::{Client, StripeError};
 
 /// What tells our items from those of others.
@@ -22,6 +22,11 @@ pub struct Item {
     pub id: String,
     /// In the currency's smallest unit; below zero for what is given back.
     pub amount: i64,
+    /// Whether it is what Stripe made of a change of prices in the middle of a period.
+    #[serde(default)]
+    pub proration: bool,
+    #[serde(default)]
+    pricing: Option<Pricing>,
     #[serde(default)]
     metadata: HashMap<String, String>,
 }
@@ -31,6 +36,12 @@ impl Item {
     #[must_use]
     pub fn kind(&self) -> Option<&str> {
         self.metadata.get(KIND).map(String::as_str)
+    }
+
+    /// The price that it is at; `None` of a plain amount.
+    #[must_use]
+    pub fn price(&self) -> Option<&str> {
+        Some(self.pricing.as_ref()?.price_details.as_ref()?.price.as_str())
     }
 }
 

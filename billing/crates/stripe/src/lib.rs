@@ -3,7 +3,8 @@
 //! ([`Client`]), because that crate's client opens a connection for each call, never times out and repeats calls
 //! without a stable key. Answers are read by the few names that are used, so that what Stripe adds breaks nothing.
 //!
-//! [`Endpoint`] makes sure that play money and money never meet; [`Client::set_up`] makes product, meters and prices;
+//! [`Endpoint`] makes sure that play money and money never meet; [`Client::set_up`] makes product, meters and prices, and
+//! [`Client::move_to`] brings subscriptions to them;
 //! [`Client::send_event`] delivers one bucket of usage once and says what is known of it; [`verify`] and
 //! [`Event::parse`] read webhooks.
 
@@ -16,6 +17,7 @@ mod invoice;
 mod invoice_item;
 mod key;
 mod meter_event;
+mod moves;
 mod object;
 mod setup;
 mod signature;
@@ -30,6 +32,7 @@ pub use event::{About, Event, EventError, MAX_WEBHOOK};
 pub use invoice_item::{Item, NewItem};
 pub use key::{Secret, SecretError};
 pub use meter_event::{Delivery, MeterEvent};
+pub use moves::{Change, Move};
 pub use object::{Invoice, Subscription};
 pub use setup::{Catalogue, SetupError};
 pub use signature::{SignatureError, TOLERANCE, verify};

@@ -1,5 +1,7 @@
 //! The parts of Stripe's objects that are used, read by name, so that what Stripe adds changes nothing.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 
 /// A page of a list.
@@ -54,7 +56,7 @@ pub(crate) struct ValueSettings {
 }
 
 /// A price.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Price {
     pub(crate) id: String,
     #[serde(default)]
@@ -62,9 +64,23 @@ pub(crate) struct Price {
     pub(crate) currency: String,
     pub(crate) unit_amount_decimal: Option<String>,
     pub(crate) recurring: Option<Recurring>,
+    #[serde(default)]
+    metadata: HashMap<String, String>,
 }
 
-#[derive(Debug, Deserialize)]
+impl Price {
+    /// The hash of the price sheet that it was made of; `None` of a price that is not ours.
+    pub(crate) fn sheet(&self) -> Option<&str> {
+        self.metadata.get(crate::setup::SHEET_KEY).map(String::as_str)
+    }
+
+    /// The meter whose usage it is for.
+    pub(crate) fn meter(&self) -> Option<&str> {
+        self.recurring.as_ref().and_then(|recurring| recurring.meter.as_deref())
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Recurring {
     pub(crate) meter: Option<String>,
 }
@@ -95,6 +111,9 @@ pub struct Subscription {
     /// When it ended, seconds since the Unix epoch.
     #[serde(default)]
     pub ended_at: Option<i64>,
+    /// ISO 4217, in lower case.
+    #[serde(default)]
+    pub currency: String,
     #[serde(default)]
     start_date: Option<i64>,
     #[serde(default)]
@@ -110,10 +129,15 @@ pub struct Subscription {
 #[derive(Clone, Debug, Deserialize)]
 struct Items {
     data: Vec<Item>,
+    #[serde(default)]
+    has_more: bool,
 }
 
+/// What a subscription is charged for.
 #[derive(Clone, Debug, Deserialize)]
-struct Item {
+pub(crate) struct Item {
+    pub(crate) id: String,
+    pub(crate) price: Price,
     #[serde(default)]
     current_period_start: Option<i64>,
     #[serde(default)]
@@ -125,6 +149,11 @@ impl Subscription {
     #[must_use]
     pub fn start(&self) -> i64 {
         self.start_date.or(self.created).or(self.period().map(|(start, _)| start)).unwrap_or(0)
+    }
+
+    /// What it is charged for; `None` where Stripe shows a part of it.
+    pub(crate) fn items(&self) -> Option<&[Item]> {
+        self.items.as_ref().filter(|items| !items.has_more).map(|items| &items.data[..])
     }
 
     /// Start and end of the current period, seconds since the Unix epoch.
@@ -178,4 +207,32 @@ impl Invoice {
     pub fn finalised(&self) -> Option<i64> {
         self.status_transitions.finalized_at
     }
+}
+
+/// A line of an invoice.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Line {
+    pub(crate) id: String,
+    #[serde(default)]
+    pub(crate) pricing: Option<Pricing>,
+    #[serde(default)]
+    pub(crate) parent: Option<Parent>,
+}
+
+/// What a line or an item is at.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Pricing {
+    #[serde(default)]
+    pub(crate) price_details: Option<PriceDetails>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct PriceDetails {
+    pub(crate) price: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Parent {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
 }

@@ -26,6 +26,9 @@ const PRODUCT: &str = "wasmeter_usage";
 /// Objects of a page: the most that Stripe gives.
 pub(crate) const PAGE: i64 = 100;
 
+/// The key of a price's metadata that holds the hash of its sheet.
+pub(crate) const SHEET_KEY: &str = "price_sheet";
+
 /// The key of a meter event that names the customer.
 pub(crate) const CUSTOMER_KEY: &str = "stripe_customer_id";
 /// The key of a meter event that holds the quantity.
@@ -38,8 +41,25 @@ pub struct Catalogue {
     pub meters: Vec<(Meter, String)>,
     /// Prices in the order of the meters.
     pub prices: Vec<String>,
-    /// What this run created, in words; empty if all was there.
+    /// Meters that the sheet does not price, and an earlier one did.
+    pub former: Vec<(Meter, String)>,
+    /// What this run created, or would, in words; empty if all was there.
     pub created: Vec<String>,
+}
+
+impl Catalogue {
+    /// All of our meters at Stripe.
+    pub fn all_meters(&self) -> impl Iterator<Item = &(Meter, String)> {
+        self.meters.iter().chain(&self.former)
+    }
+}
+
+/// Whether what is not there is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Make,
+    /// It is named, and nothing is changed: in a catalogue, its name stands where its id would.
+    Name,
 }
 
 /// Why the price book is not at Stripe.
@@ -70,24 +90,46 @@ impl Client {
     /// # Errors
     /// [`SetupError`].
     pub async fn set_up(&self, sheet: &PriceSheet) -> Result<Catalogue, SetupError> {
+        self.catalogue(sheet, Missing::Make).await
+    }
+
+    /// What [`Client::set_up`] would make and find. It changes nothing.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub async fn survey(&self, sheet: &PriceSheet) -> Result<Catalogue, SetupError> {
+        self.catalogue(sheet, Missing::Name).await
+    }
+
+    async fn catalogue(&self, sheet: &PriceSheet, missing: Missing) -> Result<Catalogue, SetupError> {
         let skus = skus(sheet)?;
         let mut done = Catalogue::default();
-        self.product(&mut done.created).await?;
+        self.product(missing, &mut done.created).await?;
         let known = self.meters().await?;
         for sku in &skus {
-            let id = match known.iter().find(|m| m.event_name == event_name(sku.meter)) {
+            let name = event_name(sku.meter);
+            let id = match known.iter().find(|m| m.event_name == name) {
                 Some(meter) => same_meter(meter)?.to_owned(),
+                None if missing == Missing::Name => {
+                    done.created.push(format!("meter {name}"));
+                    name
+                }
                 None => self.create_meter(sku.meter, &mut done.created).await?,
             };
             done.meters.push((sku.meter, id));
         }
         for (sku, (_, meter)) in skus.iter().zip(&done.meters) {
-            done.prices.push(self.price(sku, meter, sheet, &mut done.created).await?);
+            done.prices.push(self.price(sku, meter, sheet, missing, &mut done.created).await?);
+        }
+        for meter in Meter::ALL.into_iter().filter(|meter| skus.iter().all(|sku| sku.meter != *meter)) {
+            if let Some(found) = known.iter().find(|m| m.event_name == event_name(meter)) {
+                done.former.push((meter, same_meter(found)?.to_owned()));
+            }
         }
         Ok(done)
     }
 
-    async fn product(&self, created: &mut Vec<String>) -> Result<(), SetupError> {
+    async fn product(&self, missing: Missing, created: &mut Vec<String>) -> Result<(), SetupError> {
         let found = self.call::<Product>(RetrieveProduct::new(PRODUCT).build()).await;
         let other = |why: &str| SetupError::Other {
             what: format!("product {PRODUCT}"),
@@ -97,6 +139,10 @@ impl Client {
         match found {
             Ok(Product { active: true, deleted: false, .. }) => Ok(()),
             Ok(_) => Err(other("it is not active")),
+            Err(error) if error.is_missing() && missing == Missing::Name => {
+                created.push(format!("product {PRODUCT}"));
+                Ok(())
+            }
             Err(error) if error.is_missing() => {
                 let request = CreateProduct::new("wasmeter usage")
                     .id(PRODUCT)
@@ -146,16 +192,16 @@ impl Client {
         sku: &Sku,
         meter: &str,
         sheet: &PriceSheet,
+        missing: Missing,
         created: &mut Vec<String>,
     ) -> Result<String, SetupError> {
         let lookup_key = lookup_key(sku.meter, sheet);
         let list = ListPrice::new().lookup_keys(vec![lookup_key.clone()]).limit(1).build();
         let page: Page<Price> = self.call(list).await?;
         if let Some(price) = page.data.into_iter().next() {
-            let priced = price.recurring.as_ref().and_then(|r| r.meter.as_deref());
             let same = price.active
                 && price.currency.eq_ignore_ascii_case(&sheet.currency)
-                && priced == Some(meter)
+                && price.meter() == Some(meter)
                 && match &sku.pricing {
                     Pricing::Unit(amount) => {
                         price.unit_amount_decimal.as_deref().is_some_and(|d| same_decimal(d, amount))
@@ -171,6 +217,10 @@ impl Client {
                 why: "another amount, currency or meter, or not active".to_owned(),
                 remedy: "move its lookup key away in the dashboard",
             });
+        }
+        if missing == Missing::Name {
+            created.push(format!("price {lookup_key}"));
+            return Ok(lookup_key);
         }
         // Every text is a currency to this type: one that Stripe does not know, Stripe refuses.
         let Ok(currency) = Currency::from_str(&sheet.currency.to_ascii_lowercase());
@@ -193,7 +243,7 @@ impl Client {
             .lookup_key(lookup_key.clone())
             .nickname(format!("{} by the {}", display_name(sku.meter), unit(sku.meter)))
             .metadata(HashMap::from([
-                ("price_sheet".to_owned(), sheet.hash.clone()),
+                (SHEET_KEY.to_owned(), sheet.hash.clone()),
                 ("units".to_owned(), divisor(sku.meter).to_string()),
             ]))
             .build();

@@ -5,10 +5,10 @@ mod support;
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Home, event, http, now, receiver, sheet, wait};
-use wasmeter_stripe::{About, Delivery, Event, NewItem, SignatureError, verify};
-use wasmeter_usage::Meter;
+use wasmeter_stripe::{About, Delivery, Event, Move, NewItem, SignatureError, verify};
+use wasmeter_usage::{Meter, Rates};
 
 /// The twin in a process of its own; see `Home::spawn`.
 #[test]
@@ -83,6 +83,37 @@ fn set_up_twice_changes_nothing_and_our_requests_are_on_record() {
         let draft = home.rows("invoice").into_iter().find(|i| i["status"] == "draft").unwrap();
         let id = draft["id"].as_str().unwrap();
         assert!(!client.hold(id).await.unwrap().auto_advance);
+        // Another price book: its plan changes nothing, and done twice it is done once.
+        let dearer = {
+            let old = sheet();
+            wasmeter_rating::sheet(
+                "USD",
+                Rates { request: old.rates.request * 2, gpu_second: 0, ..old.rates },
+            )
+        };
+        let prices = home.rows("price").len();
+        let plan = client.survey(&dearer).await.unwrap();
+        assert!(
+            !plan.created.is_empty() && plan.former.iter().any(|(m, _)| *m == Meter::GpuTime),
+            "{plan:?}"
+        );
+        assert_eq!(home.rows("price").len(), prices);
+        let catalogue = client.set_up(&dearer).await.unwrap();
+        assert_eq!((catalogue.created.len(), catalogue.meters), (plan.created.len(), plan.meters));
+        let catalogue = client.set_up(&dearer).await.unwrap();
+        let all = client.subscriptions().await.unwrap();
+        let [one] = &all[..] else { panic!("{all:?}") };
+        let changes = catalogue.moves(one).changes;
+        assert_eq!(changes.len(), first.prices.len(), "{changes:?}");
+        home.faults(&json!({"only": "/v1/subscriptions", "next": ["error_500", "none", "error_500_after"]}));
+        assert!(client.move_to(&catalogue, one).await.unwrap());
+        let moved = client.subscription(&one.id).await.unwrap().unwrap();
+        assert_eq!(catalogue.moves(&moved), Move::default());
+        assert!(!client.move_to(&catalogue, &moved).await.unwrap());
+        // The draft is of the month before, at the prices of then.
+        let used = client.prices_of(id).await.unwrap();
+        assert!(used.iter().all(|price| first.prices.contains(price)) && !used.is_empty(), "{used:?}");
+        assert!(client.is_of_a_book(&catalogue.prices[0]).await.unwrap());
         // Held, it stays a draft whatever time passes.
         home.control("POST", "clock", &json!({"advance": 5 * 86_400}));
         assert_eq!(client.invoice(id).await.unwrap().status.as_deref(), Some("draft"));
@@ -92,6 +123,86 @@ fn set_up_twice_changes_nothing_and_our_requests_are_on_record() {
     let requests = home.control("GET", "requests", &json!({}));
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("twin-client-requests.json");
     std::fs::write(path, requests.to_string()).unwrap();
+}
+
+/// What Stripe refuses of a change of items, and what becomes of usage until then.
+#[test]
+fn items_of_subscriptions_change_as_stripe_documents() {
+    let home = Home::new();
+    home.start(None);
+    let client = home.client(1);
+    run(async {
+        let catalogue = client.set_up(&sheet()).await.unwrap();
+        let customer = client.create_customer("t1", "ledger-1", "make t1").await.unwrap();
+        let call = |method: &str, path: &str, form: &str| {
+            let (status, text) = home.stripe(method, path, form);
+            (status, serde_json::from_str::<Value>(&text).unwrap())
+        };
+        let requests = catalogue.meters.iter().position(|(m, _)| *m == Meter::Requests).unwrap();
+        let (meter, price) = (&catalogue.meters[requests].1, &catalogue.prices[requests]);
+        let form = format!("customer={customer}&items[0][price]={price}");
+        let (status, subscription) = call("POST", "/v1/subscriptions", &form);
+        assert_eq!(status, 200, "{subscription}");
+        let path = format!("/v1/subscriptions/{}", subscription["id"].as_str().unwrap());
+        let item = subscription["items"]["data"][0]["id"].as_str().unwrap();
+        let made = |more: &str| {
+            let form = format!(
+                "product=wasmeter_usage&unit_amount=2&recurring[usage_type]=metered&recurring[meter]={meter}&{more}"
+            );
+            let (status, price) = call("POST", "/v1/prices", &form);
+            assert_eq!(status, 200, "{price}");
+            price["id"].as_str().unwrap().to_owned()
+        };
+        let two = made("currency=usd&recurring[interval]=month");
+        let euro = made("currency=eur&recurring[interval]=month");
+        let year = made("currency=usd&recurring[interval]=year");
+        let named = format!("items[0][id]={item}");
+        for (form, word) in [
+            (format!("{named}&items[0][price]={euro}"), "same currency"),
+            (format!("{named}&items[0][price]={year}"), "interval"),
+            (format!("{named}&items[0][price]=price_none"), "No such price"),
+            (format!("{named}&items[0][price]={two}&items[0][quantity]=1"), "Quantity should not"),
+            (format!("items[0][id]=si_none&items[0][price]={two}"), "No such subscription item"),
+            (format!("items[0][price]={price}"), "one item only"),
+            (
+                format!("{named}&items[0][price]={two}&items[1][id]={item}&items[1][price]={price}"),
+                "named once",
+            ),
+            (format!("{named}&items[0][deleted]=true&items[1][price]={two}"), "clear_usage"),
+            (format!("{named}&items[0][deleted]=true&items[0][clear_usage]=true"), "1 to 20 items"),
+            (format!("{named}&items[0][price]={two}&proration_behavior=never"), "proration_behavior"),
+        ] {
+            let (status, said) = call("POST", &path, &form);
+            assert!(status == 400 || status == 404, "{form}: {said}");
+            assert!(said["error"]["message"].as_str().unwrap().contains(word), "{form}: {said}");
+        }
+        assert_eq!(call("GET", &path, "").1["items"]["data"][0]["price"]["id"], price.as_str());
+
+        // Until then at the old price on the next invoice, unless prorations are off: then on none.
+        let start = now();
+        let send = async |id: &str, at| client.send_event(&event(&customer, id, 100_000, at)).await;
+        assert!(matches!(send("a", start).await, Delivery::Delivered));
+        home.control("POST", "clock", &json!({"advance": 86_400}));
+        let (status, said) = call("POST", &path, &format!("{named}&items[0][price]={two}"));
+        assert_eq!(status, 200, "{said}");
+        let pending = home.rows("invoiceitem");
+        // 100,000 at 0.00002 cents.
+        assert_eq!(
+            (pending.len(), &pending[0]["amount"], &pending[0]["quantity"]),
+            (1, &json!(2), &json!(100_000))
+        );
+        assert!(matches!(send("b", start + 86_400 + 60).await, Delivery::Delivered));
+        home.control("POST", "clock", &json!({"advance": 86_400}));
+        let (status, said) =
+            call("POST", &path, &format!("{named}&items[0][price]={price}&proration_behavior=none"));
+        assert_eq!((status, home.rows("invoiceitem").len()), (200, 1), "{said}");
+        home.control("POST", "clock", &json!({"advance": 32 * 86_400}));
+        let invoice =
+            home.rows("invoice").into_iter().find(|i| i["billing_reason"] == "subscription_cycle").unwrap();
+        assert_eq!(invoice["subtotal"], 2, "{invoice}");
+        let period = invoice["period_end"].as_i64().unwrap() - invoice["period_start"].as_i64().unwrap();
+        assert!(period >= 28 * 86_400, "{invoice}");
+    });
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub struct Owed {
 pub struct ItemRow {
     /// `in_…`.
     pub invoice: String,
-    /// `minimum` or `adjustments`.
+    /// `prices`, `minimum` or `adjustments`.
     pub kind: String,
     /// `ii_…`.
     pub item: String,

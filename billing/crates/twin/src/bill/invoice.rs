@@ -6,6 +6,7 @@ use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::expand::inner_list;
 use crate::kind::Kind;
+use crate::object::subscription::{end_of, start_of};
 use crate::state::{State, shown};
 
 /// An empty draft for a customer.
@@ -72,9 +73,7 @@ pub(crate) fn draft(cx: &mut Context<'_>, customer: &Value, currency: &Value, re
 
 /// An invoice over what a subscription used from the start of its period up to `to`.
 pub(crate) fn of_current(cx: &mut Context<'_>, subscription: &Value, to: i64, reason: &str) -> Result<Value> {
-    let items = subscription["items"]["data"].as_array();
-    let starts = items.into_iter().flatten().filter_map(|item| item["current_period_start"].as_i64());
-    let from = starts.min().unwrap_or(to);
+    let from = start_of(subscription).unwrap_or(to);
     of_period(cx, subscription, from, to, None, reason)
 }
 
@@ -192,9 +191,8 @@ pub(crate) fn preview(cx: &mut Context<'_>, subscription: &Value) -> Result<Valu
     let customer = cx.state.find(Kind::Customer, customer_id)?.clone();
     let mut invoice = draft(cx, &customer, &subscription["currency"], "upcoming")?;
     let id = invoice["id"].as_str().unwrap_or_default().replacen("in_", "upcoming_in_", 1);
-    let end = crate::object::subscription::end_of(subscription);
-    let starts = subscription["items"]["data"].as_array().into_iter().flatten();
-    let from = starts.filter_map(|item| item["current_period_start"].as_i64()).min().unwrap_or(end);
+    let end = end_of(subscription);
+    let from = start_of(subscription).unwrap_or(end);
     invoice["id"] = json!(id);
     invoice["period_start"] = json!(from);
     invoice["period_end"] = json!(end);

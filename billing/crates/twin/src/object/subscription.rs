@@ -1,11 +1,13 @@
 use serde_json::{Value, json};
 
+use crate::bill::amount::parts;
 use crate::bill::{invoice, pay, period};
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::expand::inner_list;
 use crate::kind::Kind;
 use crate::list::{created_within, page};
+use crate::object::summary::seen;
 use crate::state::shown;
 
 pub(crate) const CREATE: &[&str] = &[
@@ -209,6 +211,7 @@ pub(crate) fn begin(cx: &mut Context<'_>, start: Start<'_>) -> Result<Value> {
         "trial_start": null,
         "_clock": start.customer["_clock"],
         "_due": end,
+        "_start": now,
     });
     cx.state.put(Kind::Subscription, subscription.clone());
     cx.state.change(Kind::Customer, &customer, |c| c["currency"] = subscription["currency"].clone());
@@ -301,32 +304,53 @@ pub(crate) fn update(cx: &mut Context<'_>) -> Result<Value> {
     Ok(after)
 }
 
-/// Adds, exchanges and removes items; usage of a metered price counts from when it joins.
+/// Adds, exchanges and removes items. Usage of a metered price counts from when it joins; what it counted until it goes is an
+/// invoice item, unless `proration_behavior` is `none`: then nobody bills it (Stripe documentation, "Update prices mid-cycle",
+/// of subscriptions with flexible billing, which all are here).
 fn change_items(cx: &mut Context<'_>, subscription: &mut Value) -> Result<()> {
     let p = cx.params;
+    let prorates =
+        p.word("proration_behavior", &["create_prorations", "none", "always_invoice"])? != Some("none");
+    p.word(
+        "payment_behavior",
+        &["allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete"],
+    )?;
+    let count = p.len("items");
+    if count > 0 && subscription["status"].as_str().is_some_and(|status| status.starts_with("incomplete")) {
+        return Err(
+            ApiError::invalid("The items of an incomplete subscription cannot be updated.").executed()
+        );
+    }
     let id = subscription["id"].as_str().unwrap_or_default().to_owned();
     let mut rows = subscription["items"]["data"].as_array().cloned().unwrap_or_default();
     let (now, end) = (cx.now_of(subscription), end_of(subscription));
-    for at in 0..p.len("items") {
+    let mut gone = Vec::new();
+    let mut named: Vec<&str> = Vec::new();
+    for at in 0..count {
         let name = |field: &str| format!("items.{at}.{field}");
         let price = match p.text(&name("price"))? {
-            Some(price) => {
-                Some(cx.state.find_param(Kind::Price, price, &format!("items[{at}][price]"))?.clone())
-            }
+            Some(price) => Some(joining(cx, subscription, price, at)?),
             None => None,
         };
+        let quantity = p.int(&name("quantity"))?;
         let Some(item_id) = p.text(&name("id"))? else {
             let price = price.ok_or_else(|| ApiError::needed(&format!("items[{at}][price]")))?;
-            let metered = price["recurring"]["usage_type"] == "metered";
-            let quantity = if metered { None } else { Some(p.int(&name("quantity"))?.unwrap_or(1)) };
-            rows.push(item(cx, &id, &price, quantity, now, now, end));
+            rows.push(item(cx, &id, &price, counted(&price, quantity, at)?, now, now, end));
             continue;
         };
         let place = rows
             .iter()
             .position(|row| row["id"] == item_id)
             .ok_or_else(|| ApiError::no_such("subscription item", item_id, &format!("items[{at}][id]")))?;
+        if named.contains(&item_id) {
+            return Err(ApiError::invalid("Each item may be named once.").param(format!("items[{at}][id]")));
+        }
+        named.push(item_id);
         if p.bool(&name("deleted"))? == Some(true) {
+            if price.is_some() {
+                return Err(ApiError::invalid("A deleted item has no new price.")
+                    .param(format!("items[{at}][price]")));
+            }
             if rows[place]["price"]["recurring"]["usage_type"] == "metered"
                 && p.bool(&name("clear_usage"))? != Some(true)
             {
@@ -334,22 +358,140 @@ fn change_items(cx: &mut Context<'_>, subscription: &mut Value) -> Result<()> {
                     "Subscription items with usage cannot be deleted without `clear_usage=true`.",
                 ));
             }
-            rows.remove(place);
+            gone.push(rows.remove(place));
             continue;
         }
-        if let Some(price) = price {
-            rows[place]["price"] = shown(&price);
-            rows[place]["current_period_start"] = json!(now);
-        }
-        if let Some(quantity) = p.int(&name("quantity"))? {
-            rows[place]["quantity"] = json!(quantity);
+        let row = &mut rows[place];
+        if let Some(price) = price.filter(|price| price["id"] != row["price"]["id"]) {
+            gone.push(row.clone());
+            // A quantity that is not given is one again.
+            let quantity = counted(&price, quantity, at)?;
+            row["price"] = shown(&price);
+            row["current_period_start"] = json!(now);
+            match quantity {
+                Some(quantity) => row["quantity"] = json!(quantity),
+                None => {
+                    row.as_object_mut().map(|row| row.remove("quantity"));
+                }
+            }
+        } else if let Some(quantity) = quantity {
+            let quantity = counted(&row["price"], Some(quantity), at)?;
+            row["quantity"] = json!(quantity);
         }
     }
     if rows.is_empty() || rows.len() > ITEMS {
         return Err(ApiError::invalid(format!("A subscription has 1 to {ITEMS} items.")).param("items"));
     }
+    for (at, row) in rows.iter().enumerate() {
+        if rows[..at].iter().any(|other| other["price"]["id"] == row["price"]["id"]) {
+            return Err(ApiError::invalid("Each price may stand in one item only.")
+                .param("items")
+                .executed());
+        }
+    }
+    if prorates {
+        for row in gone {
+            bill_until_now(cx, subscription, &row, now)?;
+        }
+    }
     subscription["items"] = inner_list(&rows, &format!("/v1/subscription_items?subscription={id}"));
     Ok(())
+}
+
+/// A price that is to join a subscription: active, of its currency, and of its interval.
+fn joining(cx: &Context<'_>, subscription: &Value, price: &str, at: usize) -> Result<Value> {
+    let param = format!("items[{at}][price]");
+    let price = cx.state.find_param(Kind::Price, price, &param)?;
+    let wrong = |why: &str| Err(ApiError::invalid(why.to_owned()).param(param.clone()).executed());
+    if price["active"] != true {
+        return wrong("The price specified is inactive. This field only accepts active prices.");
+    }
+    let recurring = &price["recurring"];
+    if recurring.is_null() {
+        return wrong(
+            "The price specified is set to `type=one_time` but this field only accepts prices with `type=recurring`.",
+        );
+    }
+    let first = &subscription["items"]["data"][0]["price"]["recurring"];
+    let same = |name: &str| first[name] == recurring[name];
+    if subscription["currency"] != price["currency"] || !same("interval") || !same("interval_count") {
+        return wrong("All prices must have the same currency and billing interval.");
+    }
+    Ok(price.clone())
+}
+
+/// How many of a price: none of a metered one.
+fn counted(price: &Value, quantity: Option<i64>, at: usize) -> Result<Option<i64>> {
+    let metered = price["recurring"]["usage_type"] == "metered";
+    let param = format!("items[{at}][quantity]");
+    match quantity {
+        Some(_) if metered => {
+            Err(ApiError::invalid("Quantity should not be specified where usage_type is `metered`.")
+                .param(param))
+        }
+        Some(quantity) if !(0..=1_000_000).contains(&quantity) => {
+            Err(ApiError::invalid("Invalid quantity.").param(param))
+        }
+        None if metered => Ok(None),
+        quantity => Ok(Some(quantity.unwrap_or(1))),
+    }
+}
+
+/// An invoice item for what a metered item counted since it joined; it waits for the next invoice.
+fn bill_until_now(cx: &mut Context<'_>, subscription: &Value, row: &Value, now: i64) -> Result<()> {
+    let price = row["price"]["id"].as_str().unwrap_or_default();
+    let price = cx.state.get(Kind::Price, price).unwrap_or(&row["price"]).clone();
+    if price["recurring"]["usage_type"] != "metered" {
+        return Ok(());
+    }
+    let from = row["current_period_start"].as_i64().unwrap_or(now);
+    let meter = price["recurring"]["meter"].as_str().unwrap_or_default();
+    let customer = subscription["customer"].as_str().unwrap_or_default();
+    let used = seen(cx.state, meter, customer, from, now, cx.now).map(|(_, value)| u128::from(value)).sum();
+    let amount = parts(&price, used).iter().map(|part| part.amount).fold(0, i64::saturating_add);
+    cx.state.room(Kind::InvoiceItem)?;
+    let id = cx.state.id(Kind::InvoiceItem);
+    let label = price["nickname"].as_str().unwrap_or("usage");
+    let item = json!({
+        "id": id,
+        "object": "invoiceitem",
+        "amount": amount,
+        "currency": price["currency"],
+        "customer": customer,
+        "date": now,
+        "description": format!("{used} × {label}, until its price changed"),
+        "discountable": true,
+        "discounts": [],
+        "invoice": null,
+        "livemode": false,
+        "metadata": {},
+        "parent": {
+            "subscription_details": { "subscription": subscription["id"], "subscription_item": row["id"] },
+            "type": "subscription_details",
+        },
+        "period": { "start": from, "end": now },
+        "pricing": {
+            "price_details": { "price": price["id"], "product": price["product"] },
+            "type": "price_details",
+            "unit_amount_decimal": price["unit_amount_decimal"],
+        },
+        "proration": true,
+        "quantity": u64::try_from(used).unwrap_or(u64::MAX),
+        "tax_rates": [],
+        "test_clock": subscription["test_clock"],
+        "_clock": subscription["_clock"],
+        "_subscription": subscription["id"],
+    });
+    cx.state.put(Kind::InvoiceItem, item.clone());
+    cx.emit("invoiceitem.created", &item);
+    Ok(())
+}
+
+/// Start of the current period, whatever joined since.
+pub(crate) fn start_of(subscription: &Value) -> Option<i64> {
+    let items = subscription["items"]["data"].as_array().into_iter().flatten();
+    let joined = items.filter_map(|item| item["current_period_start"].as_i64()).min();
+    subscription["_start"].as_i64().or(joined)
 }
 
 /// End of the current period.
@@ -433,15 +575,10 @@ pub(crate) fn roll(cx: &mut Context<'_>, id: &str) -> Result<()> {
             item["current_period_start"] = json!(end);
             item["current_period_end"] = json!(next);
         }
+        s["_start"] = json!(end);
         s["_due"] = json!(s["cancel_at"].as_i64().map_or(next, |at| at.min(next)));
     });
-    let start = before["items"]["data"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|item| item["current_period_start"].as_i64())
-        .min()
-        .unwrap_or(end);
+    let start = start_of(&before).unwrap_or(end);
     invoice::of_period(cx, &before, start, end, Some((end, next)), "subscription_cycle")?;
     let after = cx.state.find(Kind::Subscription, id)?.clone();
     cx.emit_update("customer.subscription.updated", &before, &after);

@@ -87,6 +87,12 @@ impl Home {
         Client::new(endpoint, &key, patience).unwrap()
     }
 
+    /// A call as somebody with the key makes it.
+    pub fn stripe(&self, method: &str, path: &str, form: &str) -> (u16, String) {
+        let bearer = format!("Bearer {}", self.line("secret-key").unwrap());
+        call(self.address(), method, path, form, &format!("authorization: {bearer}\r\n"))
+    }
+
     pub fn control(&self, method: &str, what: &str, body: &Value) -> Value {
         let (status, text) = http(self.address(), method, &format!("/_twin/{what}"), &body.to_string());
         assert_eq!(status, 200, "{text}");
@@ -144,11 +150,15 @@ pub fn be_the_child() {
 
 /// One request on a connection of its own.
 pub fn http(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+    call(address, method, path, body, "")
+}
+
+fn call(address: SocketAddr, method: &str, path: &str, body: &str, headers: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
     .unwrap();

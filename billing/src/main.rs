@@ -37,7 +37,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Book usage records and answer questions on a Unix socket
-    Serve(serve::Options),
+    Serve(Box<serve::Options>),
     /// Look at price books
     #[command(subcommand)]
     Prices(PricesCommand),
@@ -80,7 +80,7 @@ enum Format {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        Command::Serve(options) => serve::run(options),
+        Command::Serve(options) => serve::run(*options),
         Command::Prices(PricesCommand::Check(options)) => prices::check(&options),
         Command::Check(options) => check::run(&options),
         Command::Setup(options) => stripe::commands::setup::run(&options),

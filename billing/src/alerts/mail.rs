@@ -4,7 +4,7 @@ use anyhow::{Context, bail, ensure};
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, Message, SmtpTransport, Transport};
 use wasmeter_ledger::DueAlert;
@@ -41,8 +41,14 @@ pub(super) fn check(address: &str) -> Result<(), String> {
 }
 
 impl Mailer {
-    /// `url` is `smtps://`, `smtp://` or `smtp-plain://`, then `[USER@]HOST[:PORT]`.
-    pub(super) fn new(url: &str, from: &str, password: Option<&Secret>) -> anyhow::Result<Self> {
+    /// `url` is `smtps://`, `smtp://` or `smtp-plain://`, then `[USER@]HOST[:PORT]`; `authorities` are certificates (PEM) that are
+    /// believed beside the web's.
+    pub(super) fn new(
+        url: &str,
+        from: &str,
+        password: Option<&Secret>,
+        authorities: Option<&[u8]>,
+    ) -> anyhow::Result<Self> {
         let malformed = || {
             format!("--smtp {url:?} is not like smtps://user@mail.example.com or smtp://mail.example.com:587")
         };
@@ -81,7 +87,12 @@ impl Mailer {
             .timeout(Some(PATIENCE))
             .hello_name(ClientId::Domain(from.email.domain().to_owned()));
         if privacy != Privacy::Plain {
-            let tls = TlsParameters::new(host.to_owned()).context("TLS for --smtp")?;
+            let mut tls = TlsParameters::builder(host.to_owned());
+            if let Some(pem) = authorities {
+                let found = Certificate::from_pem(pem).context("--smtp-authorities holds no certificates")?;
+                tls = tls.add_root_certificate(found);
+            }
+            let tls = tls.build().context("TLS for --smtp")?;
             builder =
                 builder.tls(if privacy == Privacy::Tls { Tls::Wrapper(tls) } else { Tls::Required(tls) });
         }
@@ -164,10 +175,10 @@ mod tests {
         let secret = Secret::parse("pw").unwrap();
         for good in ["smtps://mail.example.com", "smtp://mail.example.com:2525", "smtp-plain://127.0.0.1:25"]
         {
-            assert!(Mailer::new(good, from, None).is_ok(), "{good}");
+            assert!(Mailer::new(good, from, None, None).is_ok(), "{good}");
         }
-        assert!(Mailer::new("smtps://u@example.com@mail.example.com", from, Some(&secret)).is_ok());
-        assert!(Mailer::new("smtp-plain://u@127.0.0.1", from, Some(&secret)).is_ok());
+        assert!(Mailer::new("smtps://u@example.com@mail.example.com", from, Some(&secret), None).is_ok());
+        assert!(Mailer::new("smtp-plain://u@127.0.0.1", from, Some(&secret), None).is_ok());
         for (bad, password, word) in [
             ("mail.example.com", None, "is not like"),
             ("imap://mail.example.com", None, "is not like"),
@@ -177,10 +188,10 @@ mod tests {
             ("smtps://u:p@mail.example.com", Some(&secret), "password"),
             ("smtp-plain://u@mail.example.com", Some(&secret), "clear text"),
         ] {
-            let why = Mailer::new(bad, from, password).err().unwrap().to_string();
+            let why = Mailer::new(bad, from, password, None).err().unwrap().to_string();
             assert!(why.contains(word), "{bad}: {why}");
         }
-        assert!(Mailer::new("smtps://mail.example.com", "nobody", None).is_err());
+        assert!(Mailer::new("smtps://mail.example.com", "nobody", None, None).is_err());
     }
 
     #[test]

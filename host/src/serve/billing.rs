@@ -122,6 +122,7 @@ impl Program for BillingChild {
             ("--stripe-key-file", &terms.stripe_key_file),
             ("--webhook-secret-file", &terms.webhook_secret_file),
             ("--smtp-password-file", &terms.alerts.smtp_password_file),
+            ("--smtp-authorities", &terms.alerts.smtp_authorities),
         ];
         for (flag, file) in files {
             if let Some(file) = file {

@@ -35,6 +35,8 @@ pub(crate) struct Alerts {
     pub(crate) smtp_from: Option<String>,
     /// The password of the mail server's user, mode 0600; read by billing alone.
     pub(crate) smtp_password_file: Option<PathBuf>,
+    /// Certificate authorities (PEM) that the mail server may have its certificate from, beside the web's.
+    pub(crate) smtp_authorities: Option<PathBuf>,
 }
 
 /// Stripe gives up on a payment long before.
@@ -108,10 +110,12 @@ impl Billing {
                 Some(path) => check_key_file(what, path)?,
             }
         }
-        let Alerts { smtp, smtp_from, smtp_password_file, .. } = &self.alerts;
+        let Alerts { smtp, smtp_from, smtp_password_file, smtp_authorities, .. } = &self.alerts;
+        let alone = smtp_password_file.is_some() || smtp_authorities.is_some();
         ensure!(
-            smtp.is_some() == smtp_from.is_some() && (smtp.is_some() || smtp_password_file.is_none()),
-            "billing.alerts.smtp and billing.alerts.smtp-from belong together, and smtp-password-file goes with them"
+            smtp.is_some() == smtp_from.is_some() && (smtp.is_some() || !alone),
+            "billing.alerts.smtp and billing.alerts.smtp-from belong together, and smtp-password-file and smtp-authorities \
+             go with them"
         );
         if let Some(path) = smtp_password_file {
             check_key_file("alerts.smtp-password-file", path)?;
@@ -136,6 +140,7 @@ impl Billing {
             &mut self.stripe_key_file,
             &mut self.webhook_secret_file,
             &mut self.alerts.smtp_password_file,
+            &mut self.alerts.smtp_authorities,
         ];
         for path in paths.into_iter().flatten() {
             *path = std::path::absolute(&path)?;

@@ -95,6 +95,40 @@ async fn recorded_calls_burn_again_what_their_receipts_say() {
     assert_eq!(report(&host, &file).await.0, 3);
 }
 
+/// The engines of JavaScript and Python are part of the component: what they do is fuel, and what they ask of the host while they
+/// start is of the call.
+#[tokio::test]
+async fn calls_of_javascript_and_python_burn_again_what_their_receipts_say() {
+    let host = builder().start().await;
+    host.push_tiny("tiny").await;
+    record(&host, true).await;
+    for name in ["hello-js", "hello-py"] {
+        let manifest = manifest(name).limits("memory = \"64MiB\"").models(&["tiny"]);
+        host.deploy(name, &manifest.section("env", "GREETING = \"welcome\"")).await;
+        let path = format!("/fn/dev/{name}");
+        let mut calls = Vec::new();
+        // The first call of a component, and later ones; a query and a body that it parses; a long one; a method that it refuses.
+        for who in ["", "?name=you%20two", "?name=caf%C3%A9"] {
+            calls.push(host.dev().get(&format!("{path}/a{who}")).send().await.expect(200));
+        }
+        let bodies = ["", "null", "{\"row\": [1, 2]}", "{\"row\": \"12345678\u{e4}\"}"];
+        for body in bodies.map(str::to_owned).into_iter().chain([format!("[{}1]", "1,".repeat(20_000))]) {
+            calls.push(host.dev().post(&path, body).send().await.expect(400));
+        }
+        calls.push(host.dev().put(&path, "x").send().await.expect(405));
+        // Asking a model is asking a model in any language.
+        let asked = host.dev().post(&path, "{\"row\": [1, 2, 3, 4, 5, 6, 7, 8]}").send().await.expect(200);
+        let calls: Vec<&Answer> = calls.iter().chain([&asked]).collect();
+        let file = receipts(&host, &calls).await;
+        let (status, found) = report(&host, &file).await;
+        let replay = &found["replay"];
+        assert_eq!((status, &replay["differ"]), (3, &json!([])), "{name}: {found:#}");
+        assert_eq!(replay["agreed"], calls.len() - 1, "{name}: {found:#}");
+        let untold = replay["not_told"].as_array().unwrap();
+        assert_eq!((untold.len(), &untold[0]["why"]), (1, &json!("it called wasi:nn")), "{name}: {found:#}");
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_run_again_says_why() {
     let host = builder().start().await;

@@ -20,6 +20,7 @@ pub mod http;
 #[doc(hidden)]
 pub mod initialize;
 pub mod invocation;
+pub mod json;
 pub mod keyvalue;
 pub mod log;
 pub mod nn;

@@ -17,7 +17,7 @@ const READ: u64 = 256 << 10;
 
 /// An HTTP request. Headers and body are fetched from the host when they are asked for: each call to it costs fuel.
 pub struct Request {
-    method: String,
+    method: OnceCell<String>,
     path: String,
     query: Option<String>,
     scheme: OnceCell<Option<String>>,
@@ -35,7 +35,7 @@ impl Request {
     pub fn new(method: &str, target: &str) -> Self {
         let (path, query) = split_target(target);
         Self {
-            method: method.to_owned(),
+            method: OnceCell::from(method.to_owned()),
             path,
             query,
             scheme: OnceCell::new(),
@@ -63,9 +63,8 @@ impl Request {
 
     pub(crate) fn incoming(incoming: IncomingRequest) -> Self {
         let target = incoming.path_with_query();
-        let method = method_name(incoming.method());
-        let request = Self::new(&method, target.as_deref().unwrap_or("/"));
-        Self { incoming: Some(incoming), ..request }
+        let request = Self::new("", target.as_deref().unwrap_or("/"));
+        Self { method: OnceCell::new(), incoming: Some(incoming), ..request }
     }
 
     fn all_headers(&self) -> &[Header] {
@@ -82,7 +81,8 @@ impl Request {
 
     /// The method in capitals, e.g. `POST`.
     pub fn method(&self) -> &str {
-        &self.method
+        let method = || self.incoming.as_ref().map(|incoming| method_name(incoming.method()));
+        self.method.get_or_init(|| method().unwrap_or_default())
     }
 
     /// The path below the function, not decoded; `/` for the function itself.
@@ -142,12 +142,9 @@ impl Request {
     /// 413 for a longer body, 400 for one that breaks off or that failed to be read before.
     pub fn body_up_to(&self, limit: usize) -> Result<&[u8]> {
         if self.body.get().is_none() {
-            let announced = self.header("content-length").and_then(|v| v.parse::<u64>().ok());
-            if announced.is_some_and(|length| length > limit as u64) {
-                return Err(too_long(limit));
-            }
+            let announced = || self.header("content-length").and_then(|v| v.parse().ok());
             let bytes = match self.unread() {
-                Some(body) => read(body, limit, announced.unwrap_or(0))?,
+                Some(body) => read(body, limit, announced)?,
                 None if self.incoming.is_none() => Vec::new(),
                 None => return Err(Error::bad_request("the request's body could not be read")),
             };
@@ -200,15 +197,22 @@ impl Request {
     }
 }
 
-/// Reads a body to its end.
-fn read(body: IncomingBody, limit: usize, announced: u64) -> Result<Vec<u8>> {
+/// Reads a body to its end. How long it should be is asked for only if it does not come at once.
+fn read(body: IncomingBody, limit: usize, announced: impl FnOnce() -> Option<u64>) -> Result<Vec<u8>> {
     let stream = body.stream().map_err(|()| Error::bad_request("the request's body could not be read"))?;
-    // `announced` is at most `limit` here; the limit is met before the memory is.
-    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
+    let (mut bytes, mut announced) = (Vec::new(), Some(announced));
     loop {
         match stream.blocking_read(READ) {
             Ok(chunk) if bytes.len() + chunk.len() > limit => return Err(too_long(limit)),
-            Ok(chunk) => bytes.extend_from_slice(&chunk),
+            Ok(chunk) if bytes.is_empty() => bytes = chunk,
+            Ok(chunk) => {
+                if let Some(length) = announced.take().and_then(|announced| announced()) {
+                    let length = usize::try_from(length).ok().filter(|length| *length <= limit);
+                    let length = length.ok_or_else(|| too_long(limit))?;
+                    bytes.reserve_exact(length.saturating_sub(bytes.len()));
+                }
+                bytes.extend_from_slice(&chunk);
+            }
             Err(StreamError::Closed) => return Ok(bytes),
             Err(StreamError::LastOperationFailed(e)) => {
                 let reason = e.to_debug_string();

@@ -1,6 +1,6 @@
 //! Loading a model and calling it.
 
-use crate::nn::{Element, Error, Tensor};
+use crate::nn::{Element, Error, Tensor, tensor};
 use crate::raw::wasi::nn::graph::load_by_name;
 use crate::raw::wasi::nn::inference::GraphExecutionContext;
 use crate::raw::wasi::nn::tensor::Tensor as Resource;
@@ -113,11 +113,15 @@ impl Outputs {
     /// # Errors
     /// `invalid-argument` with the names that there are.
     pub fn get(&self, name: &str) -> Result<Tensor, Error> {
-        let Some((_, tensor)) = self.tensors.iter().find(|(n, _)| n == name) else {
-            let names = self.names().collect::<Vec<_>>().join(", ");
-            return Err(Error::invalid(format!("the model has no output {name:?}, only: {names}")));
-        };
+        let tensor = self.find(name)?;
         Ok(Tensor::raw(tensor.dimensions(), tensor.ty(), tensor.data()))
+    }
+
+    fn find(&self, name: &str) -> Result<&Resource, Error> {
+        self.tensors.iter().find(|(n, _)| n == name).map(|(_, tensor)| tensor).ok_or_else(|| {
+            let names = self.names().collect::<Vec<_>>().join(", ");
+            Error::invalid(format!("the model has no output {name:?}, only: {names}"))
+        })
     }
 
     /// The only output, whatever its name.
@@ -136,7 +140,8 @@ impl Outputs {
     /// # Errors
     /// `invalid-argument` if there is no such output or it holds another type.
     pub fn values<T: Element>(&self, name: &str) -> Result<Vec<T>, Error> {
-        self.get(name)?.values()
+        let tensor = self.find(name)?;
+        tensor::values(tensor.ty(), &tensor.data())
     }
 
     /// The values of an `FP32` output; errors as [`Outputs::values`].

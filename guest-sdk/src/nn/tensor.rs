@@ -13,7 +13,8 @@ pub trait Element: Copy + private::Sealed {
 mod private {
     pub trait Sealed: Sized {
         const SIZE: usize;
-        fn put(self, out: &mut Vec<u8>);
+        /// Into exactly `SIZE` bytes.
+        fn put(self, out: &mut [u8]);
         /// From exactly `SIZE` bytes.
         fn get(bytes: &[u8]) -> Self;
     }
@@ -26,8 +27,8 @@ macro_rules! element {
         }
         impl private::Sealed for $rust {
             const SIZE: usize = size_of::<$rust>();
-            fn put(self, out: &mut Vec<u8>) {
-                out.extend_from_slice(&self.to_le_bytes());
+            fn put(self, out: &mut [u8]) {
+                out.copy_from_slice(&self.to_le_bytes());
             }
             fn get(bytes: &[u8]) -> Self {
                 let mut own = [0; size_of::<$rust>()];
@@ -117,9 +118,9 @@ impl Tensor {
 
     /// A tensor from values.
     pub fn new<T: Element>(dimensions: impl Dimensions, values: &[T]) -> Self {
-        let mut data = Vec::with_capacity(values.len() * T::SIZE);
-        for &value in values {
-            value.put(&mut data);
+        let mut data = vec![0; values.len() * T::SIZE];
+        for (&value, bytes) in values.iter().zip(data.chunks_exact_mut(T::SIZE)) {
+            value.put(bytes);
         }
         Self::raw(dimensions, T::TYPE, data)
     }
@@ -174,12 +175,7 @@ impl Tensor {
     /// # Errors
     /// `invalid-argument` if the tensor holds another type.
     pub fn values<T: Element>(&self) -> Result<Vec<T>, Error> {
-        if self.ty != T::TYPE {
-            let (held, asked) = (name_of_type(self.ty), name_of_type(T::TYPE));
-            return Err(Error::invalid(format!("the tensor holds {held}, not {asked}")));
-        }
-        // An iterator of known length: a vector that grows would be copied again and again in fresh memory.
-        Ok(self.data.chunks_exact(T::SIZE).map(T::get).collect())
+        values(self.ty, &self.data)
     }
 
     /// Shape, type and data for a call, if they fit together.
@@ -198,6 +194,16 @@ impl Tensor {
         }
         Ok((dimensions, ty, data))
     }
+}
+
+/// A tensor's elements as values, if they are of this type.
+pub(crate) fn values<T: Element>(ty: TensorType, data: &[u8]) -> Result<Vec<T>, Error> {
+    if ty != T::TYPE {
+        let (held, asked) = (name_of_type(ty), name_of_type(T::TYPE));
+        return Err(Error::invalid(format!("the tensor holds {held}, not {asked}")));
+    }
+    // An iterator of known length: a vector that grows would be copied again and again in fresh memory.
+    Ok(data.chunks_exact(T::SIZE).map(T::get).collect())
 }
 
 #[cfg(test)]

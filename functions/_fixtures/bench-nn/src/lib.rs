@@ -6,7 +6,8 @@
 //! | `/mlp` | `{"input":[784 numbers]}` | `{"output":[10 numbers]}`, of the model `mlp` |
 //! | `/mock` | bytes | the outputs `y` and `sum` of the mock device's model for one row, one behind the other |
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use wasmeter_guest::json::numbers;
 use wasmeter_guest::nn::{Model, Tensor, TensorType};
 use wasmeter_guest::{Error, Request, Response, Result};
 
@@ -45,21 +46,15 @@ fn embed(ids: &[u8]) -> Result<Vec<u8>> {
     Ok(sum.iter().flat_map(|value| (value / length).to_le_bytes()).collect())
 }
 
-#[derive(Deserialize)]
-struct Question {
-    input: Vec<f32>,
-}
-
 #[derive(Serialize)]
 struct Scores {
     output: Vec<f32>,
 }
 
 fn mlp(body: &[u8]) -> Result<Vec<u8>> {
-    let bad = |e: serde_json::Error| Error::bad_request(e.to_string());
-    let Question { input } = serde_json::from_slice(body).map_err(bad)?;
+    let input = numbers::<f32>(body, "input")?;
     let outputs = Model::load("mlp")?.compute([("x", Tensor::f32([1, input.len()], &input))])?;
-    serde_json::to_vec(&Scores { output: outputs.f32("y")? }).map_err(bad)
+    Ok(serde_json::to_vec(&Scores { output: outputs.f32("y")? })?)
 }
 
 fn mock(bytes: &[u8]) -> Result<Vec<u8>> {

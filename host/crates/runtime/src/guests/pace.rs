@@ -1,18 +1,25 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Calls of a component that begin on a guest thread after one that took longer than its first turn.
+/// Calls of a component that begin on a guest thread after one that took longer than its first turn, and that are timed
+/// by the processor after one that seemed to.
 const PENALTY: u32 = 1024;
 /// Calls one after another that took longer without a yield of theirs, such as those that touch much memory for little
-/// fuel. One alone may have waited for the processor; so many had not.
+/// fuel.
 const STRIKES: u32 = 4;
 
 /// Whether the calls of a component may begin on the thread of their connection.
 ///
 /// Only those may that end in their first turn, nearly always: a component that alternates holds such a thread for more
 /// than a turn at most once in [`PENALTY`] calls.
+///
+/// The time of a call is the passing time as long as that is short, since to ask for the processor's is a system call. A
+/// call that took long may as well have waited for the processor: it only has those that come after it timed by
+/// the processor, and these are what the component is judged by.
 #[derive(Default)]
 pub(crate) struct Pace {
     penalty: AtomicU32,
+    /// Calls that are still to be timed by the processor.
+    watch: AtomicU32,
     strikes: AtomicU32,
 }
 
@@ -22,9 +29,20 @@ impl Pace {
         self.penalty.load(Ordering::Relaxed) == 0
     }
 
-    /// A call ended on the thread of its connection, within its first turn or without a yield after it.
+    /// Whether the next call is to be timed by the processor.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watch.load(Ordering::Relaxed) > 0
+    }
+
+    /// A call seemed to take long by the clock on the wall.
+    pub(super) fn seemed_long(&self) {
+        self.watch.store(PENALTY, Ordering::Relaxed);
+    }
+
+    /// A call that was timed by the processor ended on the thread of its connection, within its first turn or without a
+    /// yield after it.
     pub(super) fn ended(&self, soon: bool) {
-        // Nearly every call is one that changes nothing: that is a read.
+        count_down(&self.watch);
         if soon {
             if self.strikes.load(Ordering::Relaxed) != 0 {
                 self.strikes.store(0, Ordering::Relaxed);
@@ -42,8 +60,12 @@ impl Pace {
 
     /// A call that began on a guest thread would have ended in its first turn.
     pub(super) fn was_short(&self) {
-        let _ = self.penalty.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        count_down(&self.penalty);
     }
+}
+
+fn count_down(count: &AtomicU32) {
+    let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
 }
 
 #[cfg(test)]
@@ -73,5 +95,17 @@ mod tests {
         }
         (0..STRIKES).for_each(|_| pace.ended(false));
         assert!(!pace.is_short());
+    }
+
+    #[test]
+    fn what_seems_long_is_watched_and_not_judged() {
+        let pace = Pace::default();
+        assert!(!pace.is_watched());
+        pace.seemed_long();
+        for _ in 0..PENALTY {
+            assert!(pace.is_short() && pace.is_watched());
+            pace.ended(true);
+        }
+        assert!(!pace.is_watched());
     }
 }

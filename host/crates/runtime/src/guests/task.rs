@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Loaded;
-use super::threads::Shared;
+use super::threads::{Shared, cpu_time};
 
 /// The life of one invocation, from its guest's start to its last byte.
 pub(crate) type Life = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -21,13 +21,15 @@ pub(super) struct Task {
     pub(super) tenant: Arc<str>,
     pub(super) deadline: Instant,
     loaded: Option<Arc<Loaded>>,
+    /// Its polls are timed by the processor from the start; else on guest threads only.
+    watched: bool,
     shared: Arc<Shared>,
 }
 
 struct State {
     now: Now,
     owner: Owner,
-    /// Time in polls.
+    /// Time in polls, of one clock only.
     spent: Duration,
     /// Its first poll was on a guest thread.
     began_there: bool,
@@ -50,6 +52,25 @@ enum Owner {
     Guests,
 }
 
+/// The time of a poll, by the clock on the wall or by the processor.
+enum Stopwatch {
+    Wall(Instant),
+    Processor(Duration),
+}
+
+impl Stopwatch {
+    fn start(processor: bool) -> Self {
+        if processor { Self::Processor(cpu_time()) } else { Self::Wall(Instant::now()) }
+    }
+
+    fn elapsed(&self) -> Duration {
+        match self {
+            Self::Wall(began) => began.elapsed(),
+            Self::Processor(before) => cpu_time().saturating_sub(*before),
+        }
+    }
+}
+
 /// How a caller's poll left it.
 #[derive(PartialEq, Eq)]
 pub(super) enum Left {
@@ -69,12 +90,14 @@ impl Task {
     ) -> Arc<Self> {
         let state =
             State { now: Now::Ready, owner: Owner::Caller(None), spent: Duration::ZERO, began_there: false };
+        let watched = loaded.as_ref().is_some_and(|loaded| loaded.pace.is_watched());
         Arc::new(Self {
             life: Mutex::new(Some(life)),
             state: Mutex::new(state),
             tenant,
             deadline,
             loaded,
+            watched,
             shared,
         })
     }
@@ -114,14 +137,19 @@ impl Task {
             }
         }
         loop {
-            let began = Instant::now();
+            let stopwatch = Stopwatch::start(self.watched);
             let over = self.poll_life();
             let mut state = self.state.lock();
-            state.spent += began.elapsed();
+            state.spent += stopwatch.elapsed();
+            let soon = state.spent < self.shared.first_turn();
             if over {
                 state.now = Now::Done;
                 if let Some(loaded) = &self.loaded {
-                    loaded.pace.ended(state.spent < self.shared.first_turn());
+                    if self.watched {
+                        loaded.pace.ended(soon);
+                    } else if !soon {
+                        loaded.pace.seemed_long();
+                    }
                 }
                 return Left::Gone;
             }
@@ -129,8 +157,14 @@ impl Task {
                 state.now = Now::Idle;
                 return Left::Waiting;
             }
-            if state.spent >= self.shared.first_turn() {
-                self.pace(true);
+            if !soon {
+                if self.watched {
+                    self.pace(true);
+                } else if let Some(loaded) = &self.loaded {
+                    loaded.pace.seemed_long();
+                    // What it takes from here on is known, and long if it is as long as a first turn.
+                    state.spent = Duration::ZERO;
+                }
                 self.give_to_guests(&mut state);
                 return Left::Gone;
             }
@@ -143,10 +177,17 @@ impl Task {
         let mut state = self.state.lock();
         match (&state.owner, state.now) {
             (Owner::Guests, _) | (_, Now::Done) => {}
-            (Owner::Caller(_), Now::Idle) => state.owner = Owner::Guests,
-            (Owner::Caller(_), _) => {
+            (Owner::Caller(_), now) => {
                 state.began_there = state.spent.is_zero();
-                self.give_to_guests(&mut state);
+                if !self.watched {
+                    state.spent = Duration::ZERO;
+                }
+                if now == Now::Idle {
+                    state.began_there = false;
+                    state.owner = Owner::Guests;
+                } else {
+                    self.give_to_guests(&mut state);
+                }
             }
         }
     }
@@ -157,34 +198,33 @@ impl Task {
         self.shared.push(self.clone());
     }
 
-    /// One turn on a guest thread: until it waits, is over, or has had its time while others wait.
-    pub(super) fn turn(self: &Arc<Self>) {
+    /// One turn on a guest thread: until it waits, is over, or has had its time while others wait. Returns the time of
+    /// the processor that it took: what a busy neighbour of the machine takes is not the tenant's.
+    pub(super) fn turn(self: &Arc<Self>) -> Duration {
         self.state.lock().now = Now::Polled;
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), cpu_time());
         loop {
             let over = self.poll_life();
-            let turn = began.elapsed();
             let mut state = self.state.lock();
+            let waits = state.now == Now::Polled;
+            if !over && !waits && !self.shared.must_yield(began.elapsed()) {
+                state.now = Now::Polled;
+                continue;
+            }
+            let used = cpu_time().saturating_sub(before);
+            state.spent += used;
             if over {
                 state.now = Now::Done;
-                state.spent += turn;
                 let short = state.spent < self.shared.first_turn();
                 if !short || state.began_there {
                     self.pace(!short);
                 }
-                return;
-            }
-            if state.now == Now::Polled {
+            } else if waits {
                 state.now = Now::Idle;
-                state.spent += turn;
-                return;
-            }
-            if self.shared.must_yield(turn) {
-                state.spent += turn;
+            } else {
                 self.give_to_guests(&mut state);
-                return;
             }
-            state.now = Now::Polled;
+            return used;
         }
     }
 

@@ -104,15 +104,14 @@ impl Shared {
                     queue.idle -= 1;
                 }
             };
-            let before = cpu_time();
-            task.turn();
-            ran = Some((task.tenant.clone(), nanos(cpu_time().saturating_sub(before))));
+            let used = task.turn();
+            ran = Some((task.tenant.clone(), nanos(used)));
         }
     }
 }
 
-/// Of this thread: what a busy neighbour of the machine takes is not the tenant's.
-fn cpu_time() -> Duration {
+/// Of this thread.
+pub(super) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }

@@ -43,6 +43,20 @@ impl Pace {
     /// yield after it.
     pub(super) fn ended(&self, soon: bool) {
         count_down(&self.watch);
+        self.strike(soon);
+    }
+
+    /// A call that began on a guest thread ended, and would have done so within a first turn or not.
+    pub(super) fn ended_there(&self, soon: bool) {
+        if soon {
+            count_down(&self.penalty);
+        }
+        self.strike(soon);
+    }
+
+    /// One long call alone may have been interrupted, which the processor's clock does not tell; so many had not.
+    fn strike(&self, soon: bool) {
+        // Nearly every call is one that changes nothing: that is a read.
         if soon {
             if self.strikes.load(Ordering::Relaxed) != 0 {
                 self.strikes.store(0, Ordering::Relaxed);
@@ -56,11 +70,6 @@ impl Pace {
     /// A call took longer than its first turn.
     pub(super) fn was_long(&self) {
         self.penalty.store(PENALTY, Ordering::Relaxed);
-    }
-
-    /// A call that began on a guest thread would have ended in its first turn.
-    pub(super) fn was_short(&self) {
-        count_down(&self.penalty);
     }
 }
 
@@ -79,9 +88,9 @@ mod tests {
         pace.was_long();
         for _ in 0..PENALTY {
             assert!(!pace.is_short());
-            pace.was_short();
+            pace.ended_there(true);
         }
-        pace.was_short();
+        pace.ended_there(true);
         assert!(pace.is_short());
     }
 
@@ -95,6 +104,22 @@ mod tests {
         }
         (0..STRIKES).for_each(|_| pace.ended(false));
         assert!(!pace.is_short());
+    }
+
+    #[test]
+    fn a_long_call_now_and_then_keeps_nobody_on_guest_threads() {
+        let pace = Pace::default();
+        pace.was_long();
+        for _ in 0..PENALTY / 2 {
+            (1..STRIKES).for_each(|_| pace.ended_there(false));
+            pace.ended_there(true);
+        }
+        (0..STRIKES).for_each(|_| pace.ended_there(false));
+        for _ in 0..PENALTY {
+            assert!(!pace.is_short());
+            pace.ended_there(true);
+        }
+        assert!(pace.is_short());
     }
 
     #[test]

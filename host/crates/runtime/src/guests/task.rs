@@ -158,12 +158,14 @@ impl Task {
                 return Left::Waiting;
             }
             if !soon {
-                if self.watched {
-                    self.pace(true);
-                } else if let Some(loaded) = &self.loaded {
-                    loaded.pace.seemed_long();
-                    // What it takes from here on is known, and long if it is as long as a first turn.
-                    state.spent = Duration::ZERO;
+                match &self.loaded {
+                    Some(loaded) if self.watched => loaded.pace.was_long(),
+                    Some(loaded) => {
+                        loaded.pace.seemed_long();
+                        // What it takes from here on is timed by the processor, and judged alone.
+                        state.spent = Duration::ZERO;
+                    }
+                    None => {}
                 }
                 self.give_to_guests(&mut state);
                 return Left::Gone;
@@ -178,12 +180,11 @@ impl Task {
         match (&state.owner, state.now) {
             (Owner::Guests, _) | (_, Now::Done) => {}
             (Owner::Caller(_), now) => {
-                state.began_there = state.spent.is_zero();
+                state.began_there = now != Now::Idle && state.spent.is_zero();
                 if !self.watched {
                     state.spent = Duration::ZERO;
                 }
                 if now == Now::Idle {
-                    state.began_there = false;
                     state.owner = Owner::Guests;
                 } else {
                     self.give_to_guests(&mut state);
@@ -215,9 +216,13 @@ impl Task {
             state.spent += used;
             if over {
                 state.now = Now::Done;
-                let short = state.spent < self.shared.first_turn();
-                if !short || state.began_there {
-                    self.pace(!short);
+                let soon = state.spent < self.shared.first_turn();
+                if let Some(loaded) = &self.loaded {
+                    if state.began_there {
+                        loaded.pace.ended_there(soon);
+                    } else if !soon {
+                        loaded.pace.was_long();
+                    }
                 }
             } else if waits {
                 state.now = Now::Idle;
@@ -226,11 +231,6 @@ impl Task {
             }
             return used;
         }
-    }
-
-    fn pace(&self, long: bool) {
-        let Some(loaded) = &self.loaded else { return };
-        if long { loaded.pace.was_long() } else { loaded.pace.was_short() }
     }
 }
 

@@ -42,7 +42,53 @@ pub(super) struct OnnxRuntime {
 
 struct Model {
     session: Session,
+    /// Of a small file: all threads, where `session` has one.
+    wide: Option<(Session, Width)>,
     signature: Signature,
+}
+
+/// Files below this get a session of one thread beside that of all: of what is done in microseconds, threads that wait
+/// for one another are the longest part, and while the machine is busy they wait for the processor too. A small file may
+/// be much work all the same, which is seen.
+const SMALL: usize = 1 << 20;
+
+/// Which runs of a small file are for all threads.
+struct Width {
+    runs: u32,
+    /// Bytes of inputs.
+    from: usize,
+}
+
+impl Width {
+    /// Busy time that is worth the threads.
+    const LONG_NS: u64 = 1_000_000;
+    /// The first runs pay for cold caches.
+    const COLD: u32 = 2;
+
+    fn new() -> Self {
+        Self { runs: 0, from: usize::MAX }
+    }
+
+    fn is_wide(&self, bytes: usize) -> bool {
+        bytes >= self.from
+    }
+
+    /// A run took so long.
+    fn learn(&mut self, bytes: usize, busy_ns: u64) {
+        if self.is_wide(bytes) {
+            return;
+        }
+        self.runs = self.runs.saturating_add(1);
+        if self.runs > Self::COLD && busy_ns >= Self::LONG_NS {
+            self.from = bytes;
+        }
+    }
+}
+
+/// Bytes of a run's inputs.
+fn input_bytes(inputs: &[Placed]) -> usize {
+    let bytes = inputs.iter().filter_map(|placed| placed.dtype.bytes(&placed.dims));
+    bytes.fold(0, usize::saturating_add)
 }
 
 /// The part of the GPU build that runs on NVIDIA devices; it lies beside the library.
@@ -86,7 +132,7 @@ impl OnnxRuntime {
         if let Target::Cuda(_) = target {
             // Loads CUDA and opens the device while that is allowed; says at once what is wrong with them.
             engine
-                .session(super::SMALLEST_ONNX)
+                .session(super::SMALLEST_ONNX, engine.threads)
                 .map_err(|error| format!("{target} cannot be used: {error}"))?;
         }
         Ok(engine)
@@ -104,7 +150,7 @@ impl OnnxRuntime {
         Ok(Ready { signature, batching })
     }
 
-    fn session(&self, bytes: &[u8]) -> Result<Session, String> {
+    fn session(&self, bytes: &[u8], threads: usize) -> Result<Session, String> {
         let built = || -> ort::Result<Session> {
             let mut builder = Session::builder(&self.environment)?;
             if let Target::Cuda(number) = self.target {
@@ -120,7 +166,7 @@ impl OnnxRuntime {
             }
             builder
                 .with_optimization_level(GraphOptimizationLevel::Level3)?
-                .with_intra_threads(self.threads)?
+                .with_intra_threads(threads)?
                 .with_inter_threads(1)?
                 // Between the operators of a run only: a thread that spins is busy, and after the run nobody would
                 // pay for it.
@@ -138,7 +184,9 @@ impl OnnxRuntime {
     }
 
     fn build(&self, bytes: &[u8]) -> Result<Model, String> {
-        let session = self.session(bytes)?;
+        let small = matches!(self.target, Target::Cpu) && self.threads > 1 && bytes.len() < SMALL;
+        let session = self.session(bytes, if small { 1 } else { self.threads })?;
+        let wide = if small { Some((self.session(bytes, self.threads)?, Width::new())) } else { None };
         let mut signature = Signature {
             inputs: ports(session.inputs(), "input")?,
             outputs: ports(session.outputs(), "output")?,
@@ -149,7 +197,7 @@ impl OnnxRuntime {
                 port.dims = None;
             }
         }
-        Ok(Model { session, signature })
+        Ok(Model { session, wide, signature })
     }
 }
 
@@ -165,7 +213,13 @@ impl Engine for OnnxRuntime {
 
     fn run(&mut self, run: u64, id: u32, inputs: &[Placed], input: &Region, output: &Region) -> ToHost {
         let class = self.target.class();
-        tensor::timed(run, class, self.models.get_mut(&id), |model| model.run(inputs, input, output))
+        let mut model = self.models.get_mut(&id);
+        let answer =
+            tensor::timed(run, class, model.as_deref_mut(), |model| model.run(inputs, input, output));
+        if let (Some(Model { wide: Some((_, width)), .. }), ToHost::Ran { busy_ns, .. }) = (model, &answer) {
+            width.learn(input_bytes(inputs), *busy_ns);
+        }
+        answer
     }
 }
 
@@ -176,7 +230,11 @@ impl Model {
             .zip(inputs)
             .map(|(input, placed)| Ok(SessionInputValue::from(view(&input?, placed.dtype)?)))
             .collect::<Result<Vec<_>, Fault>>()?;
-        let values = self.session.run(values.as_slice()).map_err(|error| {
+        let session = match &mut self.wide {
+            Some((session, width)) if width.is_wide(input_bytes(inputs)) => session,
+            _ => &mut self.session,
+        };
+        let values = session.run(values.as_slice()).map_err(|error| {
             let kind = match error.code() {
                 ErrorCode::InvalidArgument => Failure::Input,
                 _ => Failure::Engine,
@@ -315,5 +373,25 @@ fn element_type(dtype: DType) -> TensorElementType {
         DType::I32 => TensorElementType::Int32,
         DType::I64 => TensorElementType::Int64,
         DType::Bool => TensorElementType::Bool,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_runs_of_small_files_are_for_all_threads() {
+        let mut width = Width::new();
+        for _ in 0..Width::COLD {
+            width.learn(100, Width::LONG_NS * 5);
+        }
+        width.learn(100, Width::LONG_NS - 1);
+        assert!(!width.is_wide(100), "cold, or short");
+        width.learn(100, Width::LONG_NS);
+        assert!(width.is_wide(100) && width.is_wide(101) && !width.is_wide(99));
+        width.learn(200, Width::LONG_NS);
+        width.learn(50, Width::LONG_NS);
+        assert!(width.is_wide(50) && !width.is_wide(49));
     }
 }

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 
 use crate::{Error, Result};
 
-/// The array of numbers of this name in a JSON object, such as a tensor's values: read for half the fuel that a `Vec`
+/// The array of numbers of this name in a JSON object, such as a tensor's values: read for three fifths of the fuel that a `Vec`
 /// in [`Request::json`](crate::Request::json) takes. Each is the nearest value of its type. The rest of the object is
 /// passed over.
 ///

@@ -129,10 +129,15 @@ async fn a_pre_initialised_function_begins_where_its_initialisation_ended() {
     // The same bytes each time: nothing random is in it.
     assert_eq!(deployed(&["--name", "fast", "--pre-init", primes])["revision"], before["revision"]);
 
-    // A project says so in its manifest, and builds without a command of its own.
-    let manifest = "[function]\nname = \"fast\"\ncomponent = \"primes.wasm\"\n[build]\ncommand = \"true\"\npre-init = true\n";
-    std::fs::write(folder.path().join("wasmeter.toml"), manifest).unwrap();
-    assert_eq!(deployed(&[folder.path().to_str().unwrap()])["size"], before["size"]);
+    // A project says so in its manifest, with a command or, as a cargo project, without.
+    let project = folder.path().to_str().unwrap();
+    for (command, built) in [("command = \"true\"\n", vec![project]), ("", vec!["--no-build", project])] {
+        let manifest = format!(
+            "[function]\nname = \"fast\"\ncomponent = \"primes.wasm\"\n[build]\n{command}pre-init = true\n"
+        );
+        std::fs::write(folder.path().join("wasmeter.toml"), manifest).unwrap();
+        assert_eq!(deployed(&built)["size"], before["size"]);
+    }
 
     let refused = |path: &str| {
         let output = wasmeter(&host, &["deploy", "--name", "refused", "--pre-init", path]);

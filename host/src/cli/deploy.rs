@@ -14,7 +14,7 @@ use super::quote::{self, Quote, Spread};
 use super::upload::Form;
 
 /// As the server's: it is better to be told before the upload.
-const MAX_COMPONENT: u64 = 64 << 20;
+pub(super) const MAX_COMPONENT: u64 = 64 << 20;
 
 #[derive(clap::Args)]
 pub(crate) struct DeployArgs {

@@ -2,15 +2,20 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use wasmeter_runtime::pre_initialize;
 use wasmeter_types::Limits;
 
+use super::deploy::MAX_COMPONENT;
 use super::output::{count, size, talk};
 
 /// Pre-initialises a component; the result is beside it, as `NAME.init.wasm`.
 pub(crate) fn run(component: &Path, limits: &Limits) -> Result<PathBuf> {
     let path = || component.display().to_string();
+    let length = fs::metadata(component).with_context(path)?.len();
+    if length > MAX_COMPONENT {
+        bail!("{} is {}: at most 64 MiB can be deployed", path(), size(length));
+    }
     let bytes = fs::read(component).with_context(path)?;
     let memory = usize::try_from(limits.memory.0).unwrap_or(usize::MAX);
     let done =

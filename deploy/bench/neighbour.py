@@ -59,7 +59,9 @@ def reconnect(address, request, count):
         try:
             with connect(address) as connection:
                 connection.sendall(request)
-                count[0] += read_answer(connection) > 0
+                status = read_answer(connection)
+            # Not in one step with the answer: the threads share it.
+            count[0] += status > 0
         except OSError:
             pass
 

@@ -314,7 +314,7 @@ impl Default for Server {
             drain_timeout: WallTime(Duration::from_secs(30)),
             connections: 4096,
             guest_threads: 0,
-            first_turn_us: 300,
+            first_turn_us: 1_000,
             client_timeout: WallTime(Duration::from_secs(10)),
             domain: None,
             tls_certificate: None,

@@ -1,7 +1,10 @@
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::thread;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
@@ -111,6 +114,9 @@ pub struct Deps {
 
 /// Serves until `stop`, then drains: no new connections, each open one finishes what it does.
 ///
+/// No more connections begin at one time than there are processors: a flood of them waits in the system's queue, and
+/// those that are open do not stand behind it in the runtime's. A connection that is silent at first keeps no place.
+///
 /// # Errors
 /// The listener's.
 pub async fn serve(
@@ -120,13 +126,18 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(options.connections));
+    let beginners = Arc::new(Semaphore::new(thread::available_parallelism().map_or(1, usize::from)));
     let graceful = GracefulShutdown::new();
     let sockets = Sockets::new(options.websockets, stop.clone());
     let front = Arc::new(Front { deps, sockets: sockets.clone(), builder: builder(options), options });
     loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+        let accepted = async {
+            let place = beginners.clone().acquire_owned().await.map_err(io::Error::other)?;
+            listener.accept().await.map(|(stream, _)| (stream, place))
+        };
+        let (stream, place) = tokio::select! {
+            accepted = accepted => match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Such as too many open files: accepting again at once would only spin.
                     tracing::warn!(%error, "a connection was not accepted");
@@ -142,8 +153,15 @@ pub async fn serve(
         };
         let _ = stream.set_nodelay(true);
         let (front, watcher) = (front.clone(), graceful.watcher());
+        let mut place = Some(place);
         tokio::spawn(async move {
-            front.accept(stream, watcher).await;
+            let mut connection = pin!(front.accept(stream, watcher));
+            poll_fn(|cx| {
+                let polled = connection.as_mut().poll(cx);
+                place = None;
+                polled
+            })
+            .await;
             drop(slot);
         });
     }

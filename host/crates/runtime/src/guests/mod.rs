@@ -1,7 +1,7 @@
 //! Where guests run. A call begins on the thread of its connection, because each hand-over to another thread costs a
 //! wake-up each way, more than a whole short call; a call that is not over after a first turn is moved to guest threads,
 //! where tenants take turns by processor time. So a thread that accepts, refuses and answers 504 is held by a guest for
-//! one short turn at most, and components whose calls are long do not begin there at all ([`Pace`]).
+//! two short turns at most, and components whose calls are long do not begin there at all ([`Pace`]).
 
 mod fate;
 mod pace;
@@ -39,7 +39,7 @@ impl Default for GuestOptions {
     fn default() -> Self {
         Self {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
-            first_turn: Duration::from_micros(300),
+            first_turn: Duration::from_millis(1),
             turn: Duration::from_millis(2),
         }
     }

@@ -1,8 +1,10 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Calls of a component that begin on a guest thread after one that took longer than its first turn, and that are timed
-/// by the processor after one that seemed to.
+/// Calls of a component that begin on a guest thread after one that took longer than its first turn, and that are watched
+/// after one that seemed to.
 const PENALTY: u32 = 1024;
+/// Of the watched ones, one in so many is timed by the processor from its start.
+const TIMED: u32 = 16;
 /// Calls one after another that took longer without a yield of theirs, such as those that touch much memory for little
 /// fuel.
 const STRIKES: u32 = 4;
@@ -13,12 +15,12 @@ const STRIKES: u32 = 4;
 /// than a turn at most once in [`PENALTY`] calls.
 ///
 /// The time of a call is the passing time as long as that is short, since to ask for the processor's is a system call. A
-/// call that took long may as well have waited for the processor: it only has those that come after it timed by
-/// the processor, and these are what the component is judged by.
+/// call that took long may as well have waited for the processor: it only has some of those that come after it timed
+/// by the processor, the next one first, and these are what the component is judged by.
 #[derive(Default)]
 pub(crate) struct Pace {
     penalty: AtomicU32,
-    /// Calls that are still to be timed by the processor.
+    /// Calls that are still to be watched.
     watch: AtomicU32,
     strikes: AtomicU32,
 }
@@ -30,11 +32,12 @@ impl Pace {
     }
 
     /// Whether the next call is to be timed by the processor.
-    pub(super) fn is_watched(&self) -> bool {
-        self.watch.load(Ordering::Relaxed) > 0
+    pub(super) fn times_next(&self) -> bool {
+        // Nearly always nobody is watched: that is a read.
+        self.watch.load(Ordering::Relaxed) > 0 && count_down(&self.watch).is_multiple_of(TIMED)
     }
 
-    /// A call seemed to take long by the clock on the wall.
+    /// A call seemed to take long by the clock on the wall. The next one is timed.
     pub(super) fn seemed_long(&self) {
         self.watch.store(PENALTY, Ordering::Relaxed);
     }
@@ -42,7 +45,6 @@ impl Pace {
     /// A call that was timed by the processor ended on the thread of its connection, within its first turn or without a
     /// yield after it.
     pub(super) fn ended(&self, soon: bool) {
-        count_down(&self.watch);
         self.strike(soon);
     }
 
@@ -73,8 +75,9 @@ impl Pace {
     }
 }
 
-fn count_down(count: &AtomicU32) {
-    let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+/// What it was before.
+fn count_down(count: &AtomicU32) -> u32 {
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -125,12 +128,25 @@ mod tests {
     #[test]
     fn what_seems_long_is_watched_and_not_judged() {
         let pace = Pace::default();
-        assert!(!pace.is_watched());
+        assert!(!pace.times_next());
         pace.seemed_long();
-        for _ in 0..PENALTY {
-            assert!(pace.is_short() && pace.is_watched());
-            pace.ended(true);
-        }
-        assert!(!pace.is_watched());
+        assert!(pace.is_short() && pace.times_next());
+        let timed = (1..PENALTY).filter(|_| pace.is_short() && pace.times_next()).count();
+        assert_eq!(timed + 1, (PENALTY / TIMED) as usize);
+        assert!(!pace.times_next());
+    }
+
+    #[test]
+    fn calls_that_are_all_long_are_found_out_soon() {
+        let pace = Pace::default();
+        let calls = (0..).take_while(|_| {
+            if pace.times_next() {
+                pace.ended(false)
+            } else {
+                pace.seemed_long()
+            }
+            pace.is_short()
+        });
+        assert!(calls.count() < 2 * STRIKES as usize + 1);
     }
 }

@@ -21,8 +21,6 @@ pub(super) struct Task {
     pub(super) tenant: Arc<str>,
     pub(super) deadline: Instant,
     loaded: Option<Arc<Loaded>>,
-    /// Its polls are timed by the processor from the start; else on guest threads only.
-    watched: bool,
     shared: Arc<Shared>,
 }
 
@@ -31,6 +29,7 @@ struct State {
     owner: Owner,
     /// Time in polls, of one clock only.
     spent: Duration,
+    clock: Clock,
     /// Its first poll was on a guest thread.
     began_there: bool,
 }
@@ -47,6 +46,17 @@ enum Now {
     Done,
 }
 
+/// What its polls on the caller's thread are timed by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    /// The clock on the wall, until a first turn is over by it.
+    Wall,
+    /// The processor from then on: the thread may have waited for it.
+    Processor,
+    /// The processor, from the start.
+    Timed,
+}
+
 enum Owner {
     Caller(Option<Waker>),
     Guests,
@@ -59,8 +69,8 @@ enum Stopwatch {
 }
 
 impl Stopwatch {
-    fn start(processor: bool) -> Self {
-        if processor { Self::Processor(cpu_time()) } else { Self::Wall(Instant::now()) }
+    fn start(clock: Clock) -> Self {
+        if clock == Clock::Wall { Self::Wall(Instant::now()) } else { Self::Processor(cpu_time()) }
     }
 
     fn elapsed(&self) -> Duration {
@@ -88,16 +98,20 @@ impl Task {
         loaded: Option<Arc<Loaded>>,
         life: Life,
     ) -> Arc<Self> {
-        let state =
-            State { now: Now::Ready, owner: Owner::Caller(None), spent: Duration::ZERO, began_there: false };
-        let watched = loaded.as_ref().is_some_and(|loaded| loaded.pace.is_watched());
+        let timed = loaded.as_ref().is_some_and(|loaded| loaded.pace.times_next());
+        let state = State {
+            now: Now::Ready,
+            owner: Owner::Caller(None),
+            spent: Duration::ZERO,
+            clock: if timed { Clock::Timed } else { Clock::Wall },
+            began_there: false,
+        };
         Arc::new(Self {
             life: Mutex::new(Some(life)),
             state: Mutex::new(state),
             tenant,
             deadline,
             loaded,
-            watched,
             shared,
         })
     }
@@ -121,8 +135,11 @@ impl Task {
         over
     }
 
-    /// Polls on the caller's thread, for as long as a first turn may be.
+    /// Polls on the caller's thread, for as long as a first turn may be. One that is over by the clock on the wall may
+    /// have been spent waiting for the processor, and then guest threads, which are below this one, would only make it
+    /// wait more: such a life gets a turn by the processor's clock.
     pub(super) fn poll_by_caller(self: &Arc<Self>, cx: &mut Context<'_>) -> Left {
+        let mut clock;
         {
             let mut state = self.state.lock();
             match &mut state.owner {
@@ -135,40 +152,40 @@ impl Task {
                 Now::Done => return Left::Gone,
                 Now::Idle | Now::Polled | Now::PolledAndWoken => return Left::Waiting,
             }
+            clock = state.clock;
         }
         loop {
-            let stopwatch = Stopwatch::start(self.watched);
+            let stopwatch = Stopwatch::start(clock);
             let over = self.poll_life();
             let mut state = self.state.lock();
             state.spent += stopwatch.elapsed();
             let soon = state.spent < self.shared.first_turn();
+            let pace = self.loaded.as_ref().map(|loaded| &loaded.pace);
             if over {
                 state.now = Now::Done;
-                if let Some(loaded) = &self.loaded {
-                    if self.watched {
-                        loaded.pace.ended(soon);
-                    } else if !soon {
-                        loaded.pace.seemed_long();
-                    }
+                match pace {
+                    Some(pace) if clock == Clock::Timed => pace.ended(soon),
+                    Some(pace) if !soon => pace.seemed_long(),
+                    _ => {}
                 }
+                return Left::Gone;
+            }
+            if !soon && clock == Clock::Wall {
+                if let Some(pace) = pace {
+                    pace.seemed_long();
+                }
+                clock = Clock::Processor;
+                (state.clock, state.spent) = (clock, Duration::ZERO);
+            } else if !soon && state.now == Now::PolledAndWoken {
+                if let Some(pace) = pace {
+                    pace.was_long();
+                }
+                self.give_to_guests(&mut state);
                 return Left::Gone;
             }
             if state.now == Now::Polled {
                 state.now = Now::Idle;
                 return Left::Waiting;
-            }
-            if !soon {
-                match &self.loaded {
-                    Some(loaded) if self.watched => loaded.pace.was_long(),
-                    Some(loaded) => {
-                        loaded.pace.seemed_long();
-                        // What it takes from here on is timed by the processor, and judged alone.
-                        state.spent = Duration::ZERO;
-                    }
-                    None => {}
-                }
-                self.give_to_guests(&mut state);
-                return Left::Gone;
             }
             state.now = Now::Polled;
         }
@@ -181,7 +198,7 @@ impl Task {
             (Owner::Guests, _) | (_, Now::Done) => {}
             (Owner::Caller(_), now) => {
                 state.began_there = now != Now::Idle && state.spent.is_zero();
-                if !self.watched {
+                if state.clock == Clock::Wall {
                     state.spent = Duration::ZERO;
                 }
                 if now == Now::Idle {

@@ -186,8 +186,7 @@ fn an_ir_runs_from_memory_in_the_precision_asked_for() {
 fn what_openvinos_own_tools_write_answers_as_the_onnx_file() {
     // The folder of the functions' fixtures; `functions/reference/tiny_models.py --ir` makes them.
     let path = |end: &str| {
-        let folder =
-            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../functions/_fixtures/models");
+        let folder = common::package().join("../../../functions/_fixtures/models");
         std::fs::read(folder.join(format!("tiny.{end}"))).unwrap()
     };
     let xml = String::from_utf8(path("xml")).unwrap();

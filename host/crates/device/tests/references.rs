@@ -4,8 +4,6 @@
 
 mod common;
 
-use std::path::Path;
-
 use common::{as_f32, backend, f32s, i64s, load, load_openvino, openvino, outputs};
 use serde_json::Value;
 use wasmeter_device::WorkerBackend;
@@ -36,7 +34,7 @@ fn engines(model: &str, tolerance: &Tolerance) -> [(&'static str, WorkerBackend,
 }
 
 fn golden(model: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{model}.json"));
+    let path = common::package().join("tests/golden").join(format!("{model}.json"));
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 

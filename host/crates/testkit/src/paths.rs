@@ -1,10 +1,13 @@
 use std::path::{Path, PathBuf};
 
-/// The root of the repository.
+/// The root of the repository. Where cargo runs the test it says which one: two checkouts that share a build folder may
+/// share the binary.
 #[must_use]
 pub fn repository() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
-    root.canonicalize().unwrap_or(root)
+    let built = || env!("CARGO_MANIFEST_DIR").into();
+    let package: PathBuf = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(built, Into::into);
+    let root = package.ancestors().find(|folder| folder.join("Cargo.lock").is_file());
+    root.unwrap_or(&package).to_owned()
 }
 
 /// `$WASMETER_CACHE`, or `$HOME/.cache/wasmeter`.

@@ -53,9 +53,14 @@ pub(crate) fn load_openvino(backend: &mut WorkerBackend, name: &str) -> Result<L
     backend.load(&for_openvino(name), File::open(model_path(name)).unwrap())
 }
 
+/// The folder of this crate in the checkout that is tested, which need not be the one that it was built in.
+pub(crate) fn package() -> PathBuf {
+    env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
 /// A small model of this crate, or one that `deploy/setup.sh` has fetched.
 pub(crate) fn model_path(name: &str) -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(format!("{name}.onnx"));
+    let own = package().join("tests/models").join(format!("{name}.onnx"));
     if own.is_file() {
         return own;
     }

@@ -149,7 +149,7 @@ pub(crate) struct Inner {
 
 /// After a deadline, for a guest to be stopped and its usage to be recorded. One that is in the middle of something that
 /// cannot be stopped, such as the copy of a big memory, takes longer: then its caller does not wait for it.
-const STOP_TIME: Duration = Duration::from_millis(5);
+const STOP_TIME: Duration = Duration::from_millis(3);
 
 impl Invoker {
     /// An invoker over its collaborators. Its guest threads use the timers of the runtime that it is made in.

@@ -3,7 +3,7 @@
 # and how long the first call to one that is not in memory waits. Each function is the Rust hello (`echo`) with a custom
 # section of its own: another component, another artifact. Keeps what it prints in results/density.txt.
 #
-#   FUNCTIONS=1000    how many; 10,000 are asked, and take about 6 GB of disk and 15 minutes of two cores, nearly all of it
+#   FUNCTIONS=1000    how many; 10,000 are asked, and take about 6 GB of disk and 40 minutes of two cores, nearly all of it
 #                     the compiler's
 #   COLD=1000         how many of them get a first call
 #   DENSITY_DATA      a data directory that stays; what is deployed there already is not deployed again

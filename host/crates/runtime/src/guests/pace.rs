@@ -42,22 +42,18 @@ impl Pace {
         self.watch.store(PENALTY, Ordering::Relaxed);
     }
 
-    /// A call that was timed by the processor ended on the thread of its connection, within its first turn or without a
-    /// yield after it.
-    pub(super) fn ended(&self, soon: bool) {
-        self.strike(soon);
-    }
-
     /// A call that began on a guest thread ended, and would have done so within a first turn or not.
     pub(super) fn ended_there(&self, soon: bool) {
         if soon {
             count_down(&self.penalty);
         }
-        self.strike(soon);
+        self.ended(soon);
     }
 
+    /// A call that was timed by the processor ended where it began, within its first turn or without a yield after it.
+    ///
     /// One long call alone may have been interrupted, which the processor's clock does not tell; so many had not.
-    fn strike(&self, soon: bool) {
+    pub(super) fn ended(&self, soon: bool) {
         // Nearly every call is one that changes nothing: that is a read.
         if soon {
             if self.strikes.load(Ordering::Relaxed) != 0 {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -230,8 +230,8 @@ async fn serve(
     .context("guest threads")?;
 
     // Addresses: everything that can fail has been tried.
-    let listener = bind(config.server.listen, "listen").await?;
-    let admin_listener = bind(config.server.admin_listen, "admin-listen").await?;
+    let listener = bind(config.server.listen, "listen")?;
+    let admin_listener = bind(config.server.admin_listen, "admin-listen")?;
     let base_url = base_url(&config, &listener)?;
     let (terms, ledger, socket) =
         (config.billing.clone().absolute()?, data.ledger(), data.billing_socket().to_owned());
@@ -384,10 +384,18 @@ async fn next(signals: &mut (Signal, Signal)) {
     }
 }
 
-async fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}: choose another with --{what}"))
+/// Connections that may wait to be accepted. Of more than that the kernel drops the handshake, and its peer tries again
+/// after a second; by itself tokio asks for 128.
+const BACKLOG: u32 = 4096;
+
+fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().with_context(|| format!("cannot listen on {address}: choose another with --{what}"))
 }
 
 fn token_keys(data: &DataDir) -> anyhow::Result<TokenKeys> {

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::Host;
+use crate::{Answer, Host};
 
 /// A receipt is visible so long after its answer (API.md).
 const VISIBLE: Duration = Duration::from_secs(2);
@@ -48,6 +48,20 @@ impl Host {
             assert!(Instant::now() < end, "no receipt of {invocation} after {VISIBLE:?}: {}", answer.text());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// What an answer's invocation is charged, by its receipt. Who was answered at a deadline before the guest could be
+    /// stopped has no figures yet; figures that are there must say the same.
+    ///
+    /// # Panics
+    /// If there is no receipt within two seconds, or it says another cost than the answer.
+    pub async fn charged_pico(&self, tenant: &str, answer: &Answer) -> u128 {
+        let receipt = self.receipt(tenant, &answer.invocation()).await;
+        let charged = receipt["cost_pico"].as_str().and_then(|c| c.parse().ok());
+        let charged = charged.unwrap_or_else(|| panic!("no cost: {receipt}"));
+        assert!(answer.status == 504 || answer.cost_pico().is_some(), "no figures: {:?}", answer.headers);
+        assert!(answer.cost_pico().is_none_or(|cost| cost == charged), "{:?} {receipt}", answer.headers);
+        charged
     }
 
     /// The tenant's bill of this month.

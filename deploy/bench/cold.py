@@ -30,11 +30,25 @@ def let_go(host):
         time.sleep(0.1)
 
 
+def spin(count):
+    """Work of the processor alone, and what it took."""
+    began = time.perf_counter()
+    for _ in range(count):
+        pass
+    return time.perf_counter() - began
+
+
+def as_long_as(seconds):
+    """How much of it takes so long when nothing is in its way."""
+    least = min(spin(100_000) for _ in range(50))
+    return int(100_000 * seconds / least)
+
+
 def main():
     parser = argparse.ArgumentParser()
     for option in ("wasmeter", "data", "components"):
         parser.add_argument("--" + option, required=True)
-    for option in ("calls", "rust", "python"):
+    for option in ("rust", "rust-calls", "python", "python-calls"):
         parser.add_argument("--" + option, type=int, required=True)
     options = parser.parse_args()
     pathlib.Path(options.data).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -42,24 +56,31 @@ def main():
     host.start()
     connection = host.connect()
     host.ask(connection, "PUT", "/api/v1/tenants/cold")
-    for language, guest, count, path in (("Rust", "echo", options.rust, "/hello"), ("Python", "hello-py", options.python, "/")):
+    for language, guest, count, calls, path in (
+        ("Rust", "echo", options.rust, options.rust_calls, "/hello"),
+        ("Python", "hello-py", options.python, options.python_calls, "/"),
+    ):
         component = pathlib.Path(options.components, guest + ".wasm").read_bytes()
         for n in range(count):
             host.ask(connection, "PUT", f"/api/v1/tenants/cold/functions/{guest}-{n}", variant(component, n))
-        first, second = [], []
-        # The first round reads the artifacts from disk.
-        for counts in range(-1, -(-options.calls // count)):
+        first, second, loop, work = [], [], [], 0
+        # The first two rounds read the artifacts from disk, and tell how long the loop beside is to be.
+        for counts in range(-2, -(-calls // count)):
             let_go(host)
             connection = host.connect()
             host.ask(connection, "GET", "/readyz", token=False)
             for n in range(count):
                 address = f"/fn/cold/{guest}-{n}{path}"
-                took = [host.ask(connection, "GET", address) for _ in range(2)]
+                first.append(host.ask(connection, "GET", address))
+                second.append(host.ask(connection, "GET", address))
                 if counts >= 0:
-                    first.append(took[0])
-                    second.append(took[1])
+                    loop.append(spin(work))
+            if counts < 0:
+                work = as_long_as(sorted(first)[count // 2])
+                first, second = [], []
         row(f"{language} ({len(component)} bytes): first call, {len(first)} of them", first)
         row(f"{language}: the call after it", second)
+        row(f"{language}: an empty loop as long as a first call, beside", loop)
     host.stop()
 
 

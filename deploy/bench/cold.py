@@ -6,7 +6,7 @@ import pathlib
 import sys
 import time
 
-from density import Host, row, variant
+from density import Host, percentile, row, variant
 
 
 def loaded(host):
@@ -38,12 +38,6 @@ def spin(count):
     return time.perf_counter() - began
 
 
-def as_long_as(seconds):
-    """How much of it takes so long when nothing is in its way."""
-    least = min(spin(100_000) for _ in range(50))
-    return int(100_000 * seconds / least)
-
-
 def main():
     parser = argparse.ArgumentParser()
     for option in ("wasmeter", "data", "components"):
@@ -52,6 +46,7 @@ def main():
         parser.add_argument("--" + option, type=int, required=True)
     options = parser.parse_args()
     pathlib.Path(options.data).mkdir(parents=True, exist_ok=True, mode=0o700)
+    step = min(spin(100_000) for _ in range(50)) / 100_000
     host = Host(options, idle=1)
     host.start()
     connection = host.connect()
@@ -63,21 +58,19 @@ def main():
         component = pathlib.Path(options.components, guest + ".wasm").read_bytes()
         for n in range(count):
             host.ask(connection, "PUT", f"/api/v1/tenants/cold/functions/{guest}-{n}", variant(component, n))
-        first, second, loop, work = [], [], [], 0
-        # The first two rounds read the artifacts from disk, and tell how long the loop beside is to be.
-        for counts in range(-2, -(-calls // count)):
+        first, second, loop = [], [], []
+        # The first round reads the artifacts from disk.
+        for counts in range(-1, -(-calls // count)):
             let_go(host)
             connection = host.connect()
             host.ask(connection, "GET", "/readyz", token=False)
             for n in range(count):
                 address = f"/fn/cold/{guest}-{n}{path}"
-                first.append(host.ask(connection, "GET", address))
-                second.append(host.ask(connection, "GET", address))
+                took = [host.ask(connection, "GET", address) for _ in range(2)]
                 if counts >= 0:
-                    loop.append(spin(work))
-            if counts < 0:
-                work = as_long_as(sorted(first)[count // 2])
-                first, second = [], []
+                    first.append(took[0])
+                    second.append(took[1])
+                    loop.append(spin(int(percentile(first, 0.5) / step)))
         row(f"{language} ({len(component)} bytes): first call, {len(first)} of them", first)
         row(f"{language}: the call after it", second)
         row(f"{language}: an empty loop as long as a first call, beside", loop)

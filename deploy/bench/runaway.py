@@ -1,10 +1,14 @@
 """Calls functions that never end and prints how long after its deadline each caller has its 504; runaway.sh starts it.
 
 The time begins when the request is handed to the kernel and ends when the first byte of the answer can be read, both in one
-thread that waits on all connections: what this thread itself was late counts against the host. The standard library alone."""
+thread that waits on all connections: what this thread itself was late counts against the host. How late it is without any
+host is measured in turn with the calls: a timer beside as many loops, as nice as guest threads. The standard library alone."""
 
 import argparse
+import os
+import select
 import selectors
+import signal
 import socket
 import time
 
@@ -53,6 +57,40 @@ def crowd(made, request):
     return took
 
 
+NICE = 5  # of guest threads
+
+
+def loop(nice):
+    """A process that never waits."""
+    child = os.fork()
+    if child == 0:
+        os.nice(nice)
+        while True:
+            pass
+    return child
+
+
+def timers(loops, count):
+    """How late timers of 20 ms are beside so many loops, in milliseconds."""
+    children, late = [loop(NICE) for _ in range(loops)], []
+    try:
+        for _ in range(count):
+            began = time.perf_counter()
+            select.select([], [], [], 0.02)
+            late.append((time.perf_counter() - began) * 1000 - 20)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    return late
+
+
+def row(what, late):
+    late.sort()
+    at = lambda p: late[min(len(late) - 1, int(len(late) * p))]
+    print(f"{what:<44} {len(late):6} {late[0]:8.2f} {at(.5):8.2f} {at(.99):8.2f} {at(.999):8.2f} {late[-1]:8.2f}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--address", required=True)
@@ -73,9 +111,8 @@ def main():
                 late += [took * 1000 - options.deadline_ms for took in crowd(made, request)]
             for connection in made:
                 connection.close()
-            late.sort()
-            at = lambda p: late[min(len(late) - 1, int(len(late) * p))]
-            print(f"{path + ', ' + str(count) + ' at once':<44} {len(late):6} {late[0]:8.2f} {at(.5):8.2f} {at(.99):8.2f} {at(.999):8.2f} {late[-1]:8.2f}", flush=True)
+            row(f"{path}, {count} at once", late)
+        row(f"a timer beside {options.few} loops, no host", timers(options.few, options.calls))
 
 
 main()

@@ -70,7 +70,7 @@ def main():
                 if counts >= 0:
                     first.append(took[0])
                     second.append(took[1])
-                    loop.append(spin(int(percentile(first, 0.5) / step)))
+                    loop.append(spin(int(percentile(first, 0.5) / 1000 / step)))
         row(f"{language} ({len(component)} bytes): first call, {len(first)} of them", first)
         row(f"{language}: the call after it", second)
         row(f"{language}: an empty loop as long as a first call, beside", loop)

@@ -23,7 +23,7 @@ tuned=(-O pooling-memory-keep-resident=4194304,pooling-table-keep-resident=65536
 start hyper http://127.0.0.1:18101/hello "$bin/examples/bare_hello" 127.0.0.1:18101
 start serve http://127.0.0.1:18102/hello "${serve[@]}" --addr 127.0.0.1:18102 "$component"
 start tuned http://127.0.0.1:18103/hello "${serve[@]}" "${tuned[@]}" --addr 127.0.0.1:18103 "$component"
-start guest http://127.0.0.1:18105/hello "$bin/examples/bare_guest" "$component" 127.0.0.1:18105
+start guest http://127.0.0.1:18107/hello "$bin/examples/bare_guest" "$component" 127.0.0.1:18107
 start_host ours 18104 /fn/dev/hello/hello "$bin/wasmeter" --durability "${BENCH_DURABILITY:-process}"
 mkdir "$work/hello"
 printf '[function]\nname = "hello"\ncomponent = "%s"\npublic = true\n[limits]\nconcurrency = 512\n' "$component" >"$work/hello/wasmeter.toml"

@@ -107,8 +107,9 @@ fn summary(status: http::StatusCode, headers: &HeaderMap, took: Duration) {
     figures.extend(number("x-wasmeter-fuel").map(|n| format!("fuel {}", count(n))));
     figures.extend(number("x-wasmeter-device-ns").map(|n| format!("device {}", time(n))));
     figures.extend(header("x-wasmeter-cost").map(|c| format!("cost {c}")));
-    if let (true, true, Some(invocation)) = (figures.is_empty(), status.is_success(), &invocation) {
-        // An answer that is streamed has them in its trailers.
+    let late = status.is_success() || status == http::StatusCode::GATEWAY_TIMEOUT;
+    if let (true, true, Some(invocation)) = (figures.is_empty(), late, &invocation) {
+        // An answer that is streamed has them in its trailers; one at the deadline may come before they are known.
         figures.push(format!(
             "its figures came too late for the head: `wasmeter receipts {invocation}` has them"
         ));

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `/embed` | token numbers of one text, i64, little-endian | its MiniLM sentence vector, 384 f32 |
 //! | `/mlp` | `{"input":[784 numbers]}` | `{"output":[10 numbers]}`, of the model `mlp` |
+//! | `/json` | the same | its first 10 numbers, of no model: what the call takes without one |
 //! | `/mock` | bytes | the outputs `y` and `sum` of the mock device's model for one row, one behind the other |
 
 use serde::Serialize;
@@ -18,8 +19,9 @@ fn handle(req: Request) -> Result<Response> {
     let answer = match req.path() {
         "/embed" => embed(req.body()?)?,
         "/mlp" => return Ok(Response::bytes("application/json", mlp(req.body()?)?)),
+        "/json" => return Ok(Response::bytes("application/json", json(req.body()?)?)),
         "/mock" => mock(req.body()?)?,
-        path => return Err(Error::bad_request(format!("no {path} here: /embed, /mlp or /mock"))),
+        path => return Err(Error::bad_request(format!("no {path} here: /embed, /mlp, /json or /mock"))),
     };
     Ok(Response::bytes("application/octet-stream", answer))
 }
@@ -55,6 +57,12 @@ fn mlp(body: &[u8]) -> Result<Vec<u8>> {
     let input = numbers::<f32>(body, "input")?;
     let outputs = Model::load("mlp")?.compute([("x", Tensor::f32([1, input.len()], &input))])?;
     Ok(serde_json::to_vec(&Scores { output: outputs.f32("y")? })?)
+}
+
+fn json(body: &[u8]) -> Result<Vec<u8>> {
+    let mut input = numbers::<f32>(body, "input")?;
+    input.truncate(10);
+    Ok(serde_json::to_vec(&Scores { output: input })?)
 }
 
 fn mock(bytes: &[u8]) -> Result<Vec<u8>> {

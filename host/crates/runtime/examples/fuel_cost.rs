@@ -1,14 +1,12 @@
 //! What counting fuel costs compiled code, kernel by kernel: the same module and the same engine, with fuel off, with fuel
-//! as the host has it (counted, and a yield every 2 million units), and with epochs beside it. `deploy/bench/fuel.sh` runs
+//! as the host has it (counted, and a yield every million units), and with epochs beside it. `deploy/bench/fuel.sh` runs
 //! it. Arguments: the kernels' module, rounds.
 #![allow(clippy::unwrap_used, reason = "a bench ends where something is wrong")]
 
 use std::time::{Duration, Instant};
 
+use wasmeter_runtime::InvokerOptions;
 use wasmtime::{Config, Engine, Instance, Module, OperatorCost, Store};
-
-/// As the host's (`InvokerOptions`, `engine.rs`).
-const INTERVAL: u64 = 2_000_000;
 
 /// The kernels, and what one unit of their argument is.
 const KERNELS: [(&str, u32, &str); 4] = [
@@ -47,7 +45,7 @@ async fn run(module: &Module, way: Way, kernel: &str, n: u32) -> Run {
     let mut store = Store::new(module.engine(), ());
     if way != Way::Off {
         store.set_fuel(u64::MAX).unwrap();
-        store.fuel_async_yield_interval(Some(INTERVAL)).unwrap();
+        store.fuel_async_yield_interval(Some(InvokerOptions::default().yield_interval)).unwrap();
     }
     if way == Way::FuelAndEpochs {
         store.set_epoch_deadline(1 << 40);

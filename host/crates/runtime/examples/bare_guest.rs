@@ -20,7 +20,6 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
-
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView, p2,
 };
@@ -63,6 +62,7 @@ impl WasiHttpView for Guest {
     }
 }
 
+/// As the host's (`engine.rs`).
 fn engine() -> Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
     pool.max_memory_size(1 << 30)
@@ -71,7 +71,9 @@ fn engine() -> Result<Engine> {
         .linear_memory_keep_resident(1 << 20)
         .pagemap_scan(Enabled::Auto);
     let mut config = Config::new();
-    config.consume_fuel(true).allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config.consume_fuel(true).max_wasm_stack(512 << 10).async_stack_size(1 << 20);
+    config.concurrency_support(false).wasm_component_model_async(false);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)
 }
 

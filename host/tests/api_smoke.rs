@@ -29,6 +29,9 @@ async fn a_call_from_deployment_to_receipt() {
     let answer = host.dev().get("/fn/dev/echo/hello").send().await.expect(200);
     assert_eq!(answer.text(), "hello\n");
     let cost = answer.cost_pico().expect("figures for the tenant's token");
+    // Asked for at once, it may not be there yet: the command waits for it.
+    let shown = wasmeter(&host, &["receipts", &answer.invocation(), "--format", "json"]);
+    assert!(shown.status.success(), "{shown:?}");
     let receipts = host.receipts_after("dev", 1).await;
     assert_eq!(receipts[0]["invocation"], answer.invocation());
     assert_eq!(host.list_total_pico("dev").await, cost);

@@ -1,11 +1,13 @@
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use wasmeter_types::InvocationId;
 use wasmeter_usage::UsageRecord;
 
-use super::client::query;
+use super::client::{Client, Refused, query};
 use super::connect::TenantConnect;
 use super::output::{Output, count, data, facts, time};
 use super::usage::Window;
@@ -46,6 +48,26 @@ struct Key {
     current: bool,
 }
 
+/// A receipt is there within so long of its answer (API.md).
+const VISIBLE: Duration = Duration::from_secs(2);
+
+/// Waits for what may not be there yet.
+fn stream(client: &Client, path: &str, patience: Duration) -> Result<impl Read + 'static> {
+    let until = Instant::now() + patience;
+    loop {
+        match client.get_stream(path) {
+            Err(error) if is_unknown(&error) && Instant::now() < until => {
+                thread::sleep(Duration::from_millis(100));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn is_unknown(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| refused.status == 404)
+}
+
 pub(crate) fn run(args: &ReceiptsArgs) -> Result<()> {
     let (client, tenant) = args.connect.client()?;
     if args.keys {
@@ -64,7 +86,8 @@ pub(crate) fn run(args: &ReceiptsArgs) -> Result<()> {
         let window = &args.window;
         path.push_str(&query(&[("from", window.from.as_deref()), ("to", window.to.as_deref())]));
     }
-    for line in BufReader::new(client.get_stream(&path)?).lines() {
+    let patience = if args.invocation.is_some() { VISIBLE } else { Duration::ZERO };
+    for line in BufReader::new(stream(&client, &path, patience)?).lines() {
         let line = line.context("the list broke off: it is not complete")?;
         // As it came: what is hashed is among its bytes.
         if args.output.is_json() {

@@ -17,7 +17,7 @@ use crate::compile::{CompileError, CompileStage, Compiler};
 use crate::engine::{Engines, Wasi};
 use crate::guest::{self, Guest};
 use crate::guest_core::{self, CoreGuest};
-use crate::guests::Pace;
+use crate::guests::Paces;
 use crate::heap;
 use crate::kind::{Compiled, Entry, Kind};
 use crate::outline::{importer, outline};
@@ -46,7 +46,7 @@ const GIVE_BACK: Duration = Duration::from_secs(10);
 /// A function that is ready to be instantiated.
 pub struct Loaded {
     pub(crate) pre: Pre,
-    pub(crate) pace: Pace,
+    pub(crate) paces: Paces,
 }
 
 /// Its imports are resolved.
@@ -329,7 +329,7 @@ impl Loader {
 impl Inner {
     fn ready(&self, compiled: &Compiled) -> Result<Arc<Loaded>, LoadError> {
         let pre = self.pre(compiled).map_err(|e| LoadError::Broken(format!("{e:#}")))?;
-        Ok(Arc::new(Loaded { pre, pace: Pace::default() }))
+        Ok(Arc::new(Loaded { pre, paces: Paces::default() }))
     }
 
     /// What can be refused without compiling it.

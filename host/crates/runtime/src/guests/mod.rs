@@ -1,7 +1,7 @@
 //! Where guests run. A call begins on the thread of its connection, because each hand-over to another thread costs a
 //! wake-up each way, more than a whole short call; a call that is not over after a first turn is moved to guest threads,
 //! where tenants take turns by processor time. So a thread that accepts, refuses and answers 504 is held by a guest for
-//! two short turns at most, and components whose calls are long do not begin there at all ([`Pace`]).
+//! two short turns at most, and calls of a component that takes long for its tenant do not begin there at all ([`Pace`]).
 
 mod fate;
 mod pace;
@@ -17,10 +17,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) use fate::{Fate, Told};
-pub(crate) use pace::Pace;
+pub(crate) use pace::{Pace, Paces};
 pub(crate) use task::Life;
 
-use crate::loader::Loaded;
 use task::{Left, Task};
 use threads::Shared;
 
@@ -61,12 +60,12 @@ impl Guests {
         &self,
         tenant: Arc<str>,
         deadline: Instant,
-        loaded: Option<Arc<Loaded>>,
+        pace: Option<Arc<Pace>>,
         life: Life,
     ) -> Held {
         // What must be loaded first is no short call.
-        let short = loaded.as_ref().is_some_and(|l| l.pace.is_short());
-        let task = Task::new(self.shared.clone(), tenant, deadline, loaded, life);
+        let short = pace.as_ref().is_some_and(|pace| pace.is_short());
+        let task = Task::new(self.shared.clone(), tenant, deadline, pace, life);
         if short && !self.shared.first_turn().is_zero() {
             return Held(Some(task));
         }

@@ -1,6 +1,10 @@
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Calls of a component that begin on a guest thread after one that took longer than its first turn, and that are watched
+use parking_lot::RwLock;
+
+/// Calls that begin on a guest thread after one that took longer than its first turn, and that are watched
 /// after one that seemed to.
 const PENALTY: u32 = 1024;
 /// Of the watched ones, one in so many is timed by the processor from its start.
@@ -9,7 +13,22 @@ const TIMED: u32 = 16;
 /// fuel.
 const STRIKES: u32 = 4;
 
-/// Whether the calls of a component may begin on the thread of their connection.
+/// Of one component, a [`Pace`] for each tenant that calls it: the same bytes are loaded once, and what one tenant asks of
+/// them says nothing about what another does.
+#[derive(Default)]
+pub(crate) struct Paces(RwLock<HashMap<Arc<str>, Arc<Pace>>>);
+
+impl Paces {
+    /// A tenant's.
+    pub(crate) fn of(&self, tenant: &Arc<str>) -> Arc<Pace> {
+        if let Some(pace) = self.0.read().get(tenant) {
+            return pace.clone();
+        }
+        self.0.write().entry(tenant.clone()).or_default().clone()
+    }
+}
+
+/// Whether a tenant's calls of a component may begin on the thread of their connection.
 ///
 /// Only those may that end in their first turn, nearly always: a component that alternates holds such a thread for more
 /// than a turn at most once in [`PENALTY`] calls.
@@ -91,6 +110,15 @@ mod tests {
         }
         pace.ended_there(true);
         assert!(pace.is_short());
+    }
+
+    #[test]
+    fn long_calls_of_one_tenant_are_not_anothers() {
+        let paces = Paces::default();
+        let (loud, quiet): (Arc<str>, Arc<str>) = ("loud".into(), "quiet".into());
+        paces.of(&loud).was_long();
+        assert!(!paces.of(&loud).is_short());
+        assert!(paces.of(&quiet).is_short());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::Loaded;
+use super::Pace;
 use super::threads::{Shared, cpu_time};
 
 /// The life of one invocation, from its guest's start to its last byte.
@@ -20,7 +20,8 @@ pub(super) struct Task {
     state: Mutex<State>,
     pub(super) tenant: Arc<str>,
     pub(super) deadline: Instant,
-    loaded: Option<Arc<Loaded>>,
+    /// Of its component and tenant; none if the component was not in memory.
+    pace: Option<Arc<Pace>>,
     shared: Arc<Shared>,
 }
 
@@ -95,10 +96,10 @@ impl Task {
         shared: Arc<Shared>,
         tenant: Arc<str>,
         deadline: Instant,
-        loaded: Option<Arc<Loaded>>,
+        pace: Option<Arc<Pace>>,
         life: Life,
     ) -> Arc<Self> {
-        let timed = loaded.as_ref().is_some_and(|loaded| loaded.pace.times_next());
+        let timed = pace.as_ref().is_some_and(|pace| pace.times_next());
         let state = State {
             now: Now::Ready,
             owner: Owner::Caller(None),
@@ -111,7 +112,7 @@ impl Task {
             state: Mutex::new(state),
             tenant,
             deadline,
-            loaded,
+            pace,
             shared,
         })
     }
@@ -160,10 +161,9 @@ impl Task {
             let mut state = self.state.lock();
             state.spent += stopwatch.elapsed();
             let soon = state.spent < self.shared.first_turn();
-            let pace = self.loaded.as_ref().map(|loaded| &loaded.pace);
             if over {
                 state.now = Now::Done;
-                match pace {
+                match &self.pace {
                     Some(pace) if clock == Clock::Timed => pace.ended(soon),
                     Some(pace) if !soon => pace.seemed_long(),
                     _ => {}
@@ -171,13 +171,13 @@ impl Task {
                 return Left::Gone;
             }
             if !soon && clock == Clock::Wall {
-                if let Some(pace) = pace {
+                if let Some(pace) = &self.pace {
                     pace.seemed_long();
                 }
                 clock = Clock::Processor;
                 (state.clock, state.spent) = (clock, Duration::ZERO);
             } else if !soon && state.now == Now::PolledAndWoken {
-                if let Some(pace) = pace {
+                if let Some(pace) = &self.pace {
                     pace.was_long();
                 }
                 self.give_to_guests(&mut state);
@@ -234,11 +234,11 @@ impl Task {
             if over {
                 state.now = Now::Done;
                 let soon = state.spent < self.shared.first_turn();
-                if let Some(loaded) = &self.loaded {
+                if let Some(pace) = &self.pace {
                     if state.began_there {
-                        loaded.pace.ended_there(soon);
+                        pace.ended_there(soon);
                     } else if !soon {
-                        loaded.pace.was_long();
+                        pace.was_long();
                     }
                 }
             } else if waits {

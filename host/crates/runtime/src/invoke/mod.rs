@@ -201,11 +201,12 @@ impl Invoker {
         let revision = invocation.revision.clone();
         let loaded = inner.loader.loaded(&invocation.revision.digest);
         let fate = Arc::new(Fate::of(loaded.is_some()));
-        let tenant = Arc::from(invocation.tenant.as_str());
-        let life = run::run(inner.clone(), invocation, loaded.clone(), fate.clone(), cancel, reply);
+        let tenant: Arc<str> = Arc::from(invocation.tenant.as_str());
+        let pace = loaded.as_ref().map(|loaded| loaded.paces.of(&tenant));
+        let life = run::run(inner.clone(), invocation, loaded, fate.clone(), cancel, reply);
         // The caller's task has a budget of polls that must not end in the middle of a guest.
         let life = Box::pin(unconstrained(inner.tasks.track_future(life)));
-        let mut held = inner.guests.take(tenant, deadline, loaded, life);
+        let mut held = inner.guests.take(tenant, deadline, pace, life);
         let mut too_late = pin!(sleep_until(deadline + STOP_TIME));
         let mut given_up = false;
         let answer = poll_fn(|cx| {

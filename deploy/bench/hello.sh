@@ -25,9 +25,7 @@ start serve http://127.0.0.1:18102/hello "${serve[@]}" --addr 127.0.0.1:18102 "$
 start tuned http://127.0.0.1:18103/hello "${serve[@]}" "${tuned[@]}" --addr 127.0.0.1:18103 "$component"
 start guest http://127.0.0.1:18107/hello "$bin/examples/bare_guest" "$component" 127.0.0.1:18107
 start_host ours 18104 /fn/dev/hello/hello "$bin/wasmeter" --durability "${BENCH_DURABILITY:-process}"
-mkdir "$work/hello"
-printf '[function]\nname = "hello"\ncomponent = "%s"\npublic = true\n[limits]\nconcurrency = 512\n' "$component" >"$work/hello/wasmeter.toml"
-on ours "$bin/wasmeter" deploy --no-build "$work/hello" >/dev/null
+deploy_hello ours "$bin/wasmeter"
 for name in hyper serve tuned guest ours; do answers "$name" hello; done
 run() {
 	echo "profile $profile, durability ${BENCH_DURABILITY:-process}"

@@ -17,10 +17,8 @@ component=$PWD/functions/target/components/echo.wasm
 start_host off 18111 /fn/dev/hello/hello "$bin/wasmeter" --bench-without-metering
 start_host process 18113 /fn/dev/hello/hello "$bin/wasmeter" --durability process
 start_host power 18115 /fn/dev/hello/hello "$bin/wasmeter" --durability power
-mkdir "$work/hello"
-printf '[function]\nname = "hello"\ncomponent = "%s"\npublic = true\n[limits]\nconcurrency = 512\n' "$component" >"$work/hello/wasmeter.toml"
 for name in off process power; do
-	on "$name" "$bin/wasmeter" deploy --no-build "$work/hello" >/dev/null
+	deploy_hello "$name" "$bin/wasmeter"
 	answers "$name" hello
 done
 port() { case $1 in off) echo 18112 ;; process) echo 18114 ;; power) echo 18116 ;; esac; }

@@ -7,27 +7,14 @@
 . "$(dirname "$0")/keep.sh"
 profile=${BENCH_PROFILE:-dist}
 bin=$target/$profile
-model=$PWD/functions/_fixtures/models/mlp.onnx
 functions/build.sh bench-nn >&2
 [ -x "$bin/wasmeter" ] && [ -x "$bin/wasmeter-billing" ] && [ -x "$bin/examples/bare_mlp" ] ||
 	cargo build --workspace --profile "$profile" --bins --example bare_mlp
 . deploy/bench/servers.sh
 
-awk 'BEGIN {
-	printf "wrk.method = \"POST\"\nwrk.headers[\"content-type\"] = \"application/json\"\nwrk.body = \"{\\\"input\\\":["
-	for (i = 0; i < 784; i++) printf "%s%.3f", i ? "," : "", i % 255 / 255
-	print "]}\""
-}' >"$work/mlp.lua"
-sed -n 's/^wrk.body = "\(.*\)"$/\1/p' "$work/mlp.lua" | tr -d '\\' >"$work/body"
-start bare http://127.0.0.1:18121/ "$bin/examples/bare_mlp" 127.0.0.1:18121 "$model"
+start bare http://127.0.0.1:18121/ "$bin/examples/bare_mlp" 127.0.0.1:18121 functions/_fixtures/models/mlp.onnx
 start_host ours 18122 /fn/dev/mlp/mlp "$bin/wasmeter"
-mkdir "$work/mlp" "$work/model"
-cp "$model" "$work/model/model.onnx"
-printf '[model]\nname = "mlp"\nbackend = "onnx"\nfiles = ["model.onnx"]\ndevices = ["cpu:0"]\n[batching]\nmax-batch = 32\nmax-queue-delay = "0ms"\n[card]\nlicence = "Apache-2.0"\ntask = "digits"\nsource = "a fixture"\n' >"$work/model/model.toml"
-printf '[function]\nname = "mlp"\ncomponent = "%s"\npublic = true\n[models]\nallow = ["mlp"]\n[limits]\nconcurrency = 512\n' \
-	"$PWD/functions/target/components/bench-nn.wasm" >"$work/mlp/wasmeter.toml"
-on ours "$bin/wasmeter" models push "$work/model" --own >/dev/null
-on ours "$bin/wasmeter" deploy --no-build "$work/mlp" >/dev/null
+deploy_mlp ours "$bin/wasmeter"
 url[json]=${url[ours]%mlp}json
 pid[json]=${pid[ours]}
 for name in bare json ours; do answers "$name" '{"output":[*' --data-binary "@$work/body"; done

@@ -50,6 +50,31 @@ answers() { # NAME TEXT [CURL ARGUMENT...]
 	exit 1
 }
 
+# The hello component as /fn/dev/hello.
+deploy_hello() { # NAME PROGRAM
+	mkdir "$work/hello-$1"
+	printf '[function]\nname = "hello"\ncomponent = "%s"\npublic = true\n[limits]\nconcurrency = 512\n' \
+		"$PWD/functions/target/components/echo.wasm" >"$work/hello-$1/wasmeter.toml"
+	on "$1" "$2" deploy --no-build "$work/hello-$1" >/dev/null
+}
+
+# An MLP 784-64-10, its function as /fn/dev/mlp, and a request for it: $work/body, and $work/mlp.lua for wrk.
+deploy_mlp() { # NAME PROGRAM
+	awk 'BEGIN {
+		printf "wrk.method = \"POST\"\nwrk.headers[\"content-type\"] = \"application/json\"\nwrk.body = \"{\\\"input\\\":["
+		for (i = 0; i < 784; i++) printf "%s%.3f", i ? "," : "", i % 255 / 255
+		print "]}\""
+	}' >"$work/mlp.lua"
+	sed -n 's/^wrk.body = "\(.*\)"$/\1/p' "$work/mlp.lua" | tr -d '\\' >"$work/body"
+	mkdir "$work/mlp" "$work/model"
+	cp functions/_fixtures/models/mlp.onnx "$work/model/model.onnx"
+	printf '[model]\nname = "mlp"\nbackend = "onnx"\nfiles = ["model.onnx"]\ndevices = ["cpu:0"]\n[batching]\nmax-batch = 32\nmax-queue-delay = "0ms"\n[card]\nlicence = "Apache-2.0"\ntask = "digits"\nsource = "a fixture"\n' >"$work/model/model.toml"
+	printf '[function]\nname = "mlp"\ncomponent = "%s"\npublic = true\n[models]\nallow = ["mlp"]\n[limits]\nconcurrency = 512\n' \
+		"$PWD/functions/target/components/bench-nn.wasm" >"$work/mlp/wasmeter.toml"
+	on "$1" "$2" models push "$work/model" --own >/dev/null
+	on "$1" "$2" deploy --no-build "$work/mlp" >/dev/null
+}
+
 # Processor time of a process and its children, in clock ticks.
 ticks() {
 	local children child sum

@@ -35,7 +35,7 @@ impl Default for SpoolOptions {
         Self {
             node: None,
             durability: Durability::Process,
-            flush_within: Duration::from_millis(5),
+            flush_within: Duration::from_millis(20),
             segment_bytes: 8 << 20,
             max_bytes: 1 << 30,
             disk: Arc::new(RealDisk),

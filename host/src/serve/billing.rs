@@ -197,11 +197,11 @@ impl TwinAddress {
         self.0.0.lock().clone()
     }
 
-    /// Whether it is another.
+    /// Whether it is another than before. The first is none: billing starts with it, and may have started already.
     fn set(&self, url: &str) -> bool {
-        let changed = self.0.0.lock().replace(url.to_owned()).as_deref() != Some(url);
+        let before = self.0.0.lock().replace(url.to_owned());
         self.0.1.notify_all();
-        changed
+        before.is_some_and(|before| before != url)
     }
 
     fn appears(&self, within: Duration) -> bool {
@@ -244,6 +244,7 @@ mod tests {
         child.terms.subscribe = Some(Subscribe::Required);
         let address = TwinAddress::default();
         assert!(!address.appears(Duration::from_millis(1)));
+        assert!(!address.set("http://127.0.0.1:9"), "billing is not there yet, or was started with it");
         assert!(address.set("http://127.0.0.1:7") && !address.set("http://127.0.0.1:7"));
         assert!(address.appears(Duration::ZERO));
         child.twin = Some(address);

@@ -27,7 +27,7 @@ NO_LTO := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 # A rule for a crate that nobody uses yet is no fault.
 DENY := -A unused-wrapper bans licenses sources
 
-.PHONY: help setup build host functions demo test soak lint fmt clean
+.PHONY: help setup build dist host functions demo test soak lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -36,6 +36,9 @@ setup: ## bring the engines, the models and the Wasm toolchain into the cache
 	@deploy/setup.sh
 
 build: setup host functions ## build wasmeter, wasmeter-billing and the functions
+
+dist: setup ## build the programs as they are shipped, with a profile of real calls; half an hour, needs wrk
+	@deploy/dist.sh
 
 host:
 	cargo build $(WORKSPACE) --bins

@@ -4,7 +4,9 @@
 # llvm-profdata. They come to $CARGO_TARGET_DIR/dist, where the benchmarks look.
 #
 #   DIST_SECONDS  5 of each kind of load
+# Processes that may not write files have no counts: how the compile child and the device worker are laid out is a guess.
 . "$(dirname "$0")/bench/keep.sh"
+command -v wrk >/dev/null || { echo "dist: needs wrk (Debian: apt-get install wrk)" >&2; exit 1; }
 triple=$(rustc -vV | sed -n 's/^host: //p')
 tools=$(rustc --print sysroot)/lib/rustlib/$triple/bin
 made=$WASMETER_CACHE/t-dist

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The programs as they are shipped: fat LTO, and laid out by a profile of real calls (PGO). Builds them once with counters,
-# puts some seconds of load on those, and builds them again. Takes about forty minutes on two cores; needs wrk, and rustup for
+# puts some seconds of load on those, and builds them again. Takes twenty to sixty minutes on two cores; needs wrk, and rustup for
 # llvm-profdata. They come to $CARGO_TARGET_DIR/dist, where the benchmarks look.
 #
 #   DIST_SECONDS  5 of each kind of load

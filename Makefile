@@ -37,7 +37,7 @@ setup: ## bring the engines, the models and the Wasm toolchain into the cache
 
 build: setup host functions ## build wasmeter, wasmeter-billing and the functions
 
-dist: setup ## build the programs as they are shipped, with a profile of real calls; forty minutes, needs wrk
+dist: setup ## build the programs as they are shipped, with a profile of real calls; up to an hour, needs wrk
 	@deploy/dist.sh
 
 host:

@@ -58,6 +58,11 @@ impl Books {
     pub async fn within(host: &Host, answers: impl IntoIterator<Item = &Done>, time: Duration) -> Self {
         let answers: Vec<_> = answers.into_iter().map(|d| d.invocation.clone()).collect();
         let until = Instant::now() + time;
+        // A billing that was killed a moment ago is not back yet, and says so.
+        while host.operator().get("/api/v1/tenants/dev/bill").send().await.status == 503 {
+            assert!(Instant::now() < until, "billing does not come back");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         loop {
             let unshipped = metric(host, "wasmeter_spool_unshipped_records").await;
             let books = Self::read(host).await;

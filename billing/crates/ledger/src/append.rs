@@ -1,13 +1,14 @@
 use std::collections::{BTreeMap, HashMap};
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use serde_json::value::RawValue;
 use wasmeter_receipt::Made;
 use wasmeter_usage::wire::MAX_BATCH;
 use wasmeter_usage::{DeviceClass, PriceSheet, UsageRecord};
 
 use crate::balance::Deltas;
-use crate::judge::{Booking, judge};
+use crate::entries::{Entries, ROWS, Row};
+use crate::judge::judge;
 use crate::open::stamp_word;
 use crate::receipt::Links;
 use crate::receipt::chain::Linked;
@@ -70,39 +71,27 @@ impl Ledger {
         now_ns: u64,
     ) -> Result<Vec<Result<Committed, Refusal>>, LedgerError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let (mut entries, mut deltas, mut links) = (Entries::new(&tx)?, Deltas::default(), Links::new(&tx)?);
+        let mut entries = Entries::new(&tx)?;
+        let mut deltas = Deltas::default();
+        // Lost where this transaction is: then they are read again.
+        let mut links = Links::new(&tx, std::mem::take(&mut self.heads));
         let outcomes = batches
             .iter()
-            .map(|batch| append_one(&mut entries, &self.sheets, batch, now_ns, &mut deltas, &mut links))
+            .map(|batch| append_one(&tx, &mut entries, &self.sheets, batch, now_ns, &mut deltas, &mut links))
             .collect::<Result<Vec<_>, _>>()?;
         deltas.store(&tx)?;
         let of = Of { stamp: stamp_word(self.stamp), currency: &self.currency, unstamped: self.unstamped };
         seal(&tx, &self.signer, &of, Made::Booked, &links, now_ns)?;
-        drop((entries, links));
+        drop(entries);
+        let heads = links.into_heads();
         tx.commit()?;
+        self.heads = heads;
         Ok(outcomes)
     }
 }
 
-/// What writes entries: a statement that is looked up once a transaction.
-struct Entries<'c> {
-    tx: &'c Connection,
-    insert: CachedStatement<'c>,
-}
-
-impl<'c> Entries<'c> {
-    fn new(tx: &'c Connection) -> Result<Self, LedgerError> {
-        let insert = tx.prepare_cached(
-            "INSERT INTO entry (spool, seq, tenant, invocation, end_ns, function, sheet, requests, fuel, cpu_ns,
-               gpu_ns, tokens_in, tokens_out, egress_bytes, cost_pico, record)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
-             ON CONFLICT (tenant, invocation) DO NOTHING",
-        )?;
-        Ok(Self { tx, insert })
-    }
-}
-
 fn append_one(
+    tx: &Connection,
     entries: &mut Entries<'_>,
     sheets: &HashMap<String, (i64, PriceSheet)>,
     batch: &Batch,
@@ -110,7 +99,6 @@ fn append_one(
     deltas: &mut Deltas,
     links: &mut Links<'_>,
 ) -> Result<Result<Committed, Refusal>, LedgerError> {
-    let tx = entries.tx;
     if let Some(what) = malformed(batch) {
         return Ok(Err(Refusal::Malformed(what)));
     }
@@ -127,32 +115,42 @@ fn append_one(
         return Ok(Ok(done));
     };
     let (first_seq, last_seq) = (*first_seq, *last_seq);
-    // The mark first: entries refer to it.
+    // The mark first: rows refer to it.
     let spool = raise(tx, spool, batch, last_seq)?;
     let mut positions: Option<(i64, i64)> = None;
-    for (seq, raw) in fresh {
-        match book(entries, sheets, (spool, seq), raw, now_ns)? {
-            Ok((position, booking)) => {
-                let record = &booking.record;
-                deltas.add(&record.tenant, &booking.charged, booking.cost_pico);
-                let entry = Linked {
-                    position,
-                    tenant: &record.tenant,
-                    end_ns: record.end_ns,
-                    cost_pico: booking.cost_pico,
-                    sheet: &record.price_book,
-                    record: raw.get(),
-                };
-                links.add(&entry)?;
-                positions = Some((positions.map_or(position, |(first, _)| first), position));
-                done.booked += 1;
-            }
-            Err((reason, detail)) => {
-                tx.prepare_cached(
-                    "INSERT INTO rejected (spool, seq, reason, detail, raw, rejected_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                )?
-                .execute((spool, seq.cast_signed(), reason.as_str(), &detail, raw.get(), now_ns.cast_signed()))?;
-                done.rejected.push(Rejection { seq, reason, detail });
+    for part in fresh.chunks(ROWS) {
+        let judged: Vec<_> = part.iter().map(|(_, raw)| judge(raw, sheets, now_ns)).collect();
+        let rows: Vec<_> = (part.iter().zip(&judged))
+            .filter_map(|(&(seq, raw), judged)| {
+                judged.as_ref().ok().map(|booking| Row { spool, seq, raw, booking })
+            })
+            .collect();
+        let mut inserted = entries.insert(&rows)?.into_iter();
+        for (&(seq, raw), judged) in part.iter().zip(judged) {
+            let booked = judged.and_then(|booking| match inserted.next().flatten() {
+                Some(position) => Ok((position, booking)),
+                None => {
+                    let what = format!("invocation {} is already booked", booking.record.invocation);
+                    Err((Reason::Duplicate, what))
+                }
+            });
+            match booked {
+                Ok((position, booking)) => {
+                    let record = &booking.record;
+                    deltas.add(&record.tenant, &booking.charged, booking.cost_pico);
+                    let entry = Linked {
+                        position,
+                        tenant: &record.tenant,
+                        end_ns: record.end_ns,
+                        cost_pico: booking.cost_pico,
+                        sheet: &record.price_book,
+                        record: raw.get(),
+                    };
+                    links.add(&entry)?;
+                    positions = Some((positions.map_or(position, |(first, _)| first), position));
+                    done.booked += 1;
+                }
+                Err(why) => done.rejected.push(reject(tx, spool, seq, raw, why, now_ns)?),
             }
         }
     }
@@ -170,6 +168,22 @@ fn append_one(
     ))?;
     done.acked_seq = last_seq;
     Ok(Ok(done))
+}
+
+/// Keeps a record that can never be booked.
+fn reject(
+    tx: &Connection,
+    spool: i64,
+    seq: u64,
+    raw: &RawValue,
+    (reason, detail): (Reason, String),
+    now_ns: u64,
+) -> Result<Rejection, LedgerError> {
+    tx.prepare_cached(
+        "INSERT INTO rejected (spool, seq, reason, detail, raw, rejected_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute((spool, seq.cast_signed(), reason.as_str(), &detail, raw.get(), now_ns.cast_signed()))?;
+    Ok(Rejection { seq, reason, detail })
 }
 
 fn malformed(batch: &Batch) -> Option<String> {
@@ -209,80 +223,6 @@ fn raise(tx: &Connection, spool: Option<i64>, batch: &Batch, seq: u64) -> Result
         seq.cast_signed(),
     ))?;
     Ok(tx.last_insert_rowid())
-}
-
-/// An entry's position and what it booked, or why it cannot be booked.
-type Booked = Result<(i64, Booking), (Reason, String)>;
-
-/// Judges and inserts; the unique index over invocations has the last word.
-fn book(
-    entries: &mut Entries<'_>,
-    sheets: &HashMap<String, (i64, PriceSheet)>,
-    (spool, seq): (i64, u64),
-    raw: &RawValue,
-    now_ns: u64,
-) -> Result<Booked, LedgerError> {
-    let booking = match judge(raw, sheets, now_ns) {
-        Ok(booking) => booking,
-        Err(rejection) => return Ok(Err(rejection)),
-    };
-    Ok(match insert(entries, spool, seq, raw, &booking)? {
-        Some(position) => Ok((position, booking)),
-        None => {
-            Err((Reason::Duplicate, format!("invocation {} is already booked", booking.record.invocation)))
-        }
-    })
-}
-
-/// The new entry's position; `None` if the invocation is booked already.
-fn insert(
-    entries: &mut Entries<'_>,
-    spool: i64,
-    seq: u64,
-    raw: &RawValue,
-    booking: &Booking,
-) -> Result<Option<i64>, LedgerError> {
-    let Booking { record, charged, sheet, cost_pico } = booking;
-    let tx = entries.tx;
-    let inserted = entries.insert.execute((
-        spool,
-        seq.cast_signed(),
-        &record.tenant,
-        record.invocation.to_string(),
-        record.end_ns.cast_signed(),
-        &record.function,
-        sheet,
-        charged.requests.cast_signed(),
-        charged.fuel.cast_signed(),
-        charged.cpu_ns.cast_signed(),
-        charged.gpu_ns.cast_signed(),
-        charged.tokens_in.cast_signed(),
-        charged.tokens_out.cast_signed(),
-        charged.egress_bytes.cast_signed(),
-        cost_pico,
-        raw.get(),
-    ))?;
-    if inserted == 0 {
-        return Ok(None);
-    }
-    let position = tx.last_insert_rowid();
-    for ((model, version), (cpu_ns, gpu_ns)) in charged_models(record) {
-        tx.prepare_cached(
-            "INSERT INTO entry_model (tenant, end_ns, position, model, version, sheet, cpu_ns, gpu_ns)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute((
-            &record.tenant,
-            record.end_ns.cast_signed(),
-            position,
-            model,
-            version,
-            sheet,
-            cpu_ns.cast_signed(),
-            gpu_ns.cast_signed(),
-        ))?;
-    }
-    Ok(Some(position))
 }
 
 /// Charged CPU and accelerator nanoseconds by model and version, over all devices.

@@ -69,12 +69,13 @@ impl Reader {
         let (mut balances, mut models) = (Deltas::default(), ModelSums::new());
 
         let mut statement = snapshot.prepare(
-            "SELECT e.position, tenant, invocation, end_ns, function, sheet, requests, fuel, cpu_ns, gpu_ns, tokens_in,
-               tokens_out, egress_bytes, cost_pico, record, chain, link
-             FROM entry e LEFT JOIN link l ON l.position = e.position ORDER BY e.position",
+            "SELECT position, tenant, invocation, end_ns, function, sheet, requests, fuel, cpu_ns, gpu_ns, tokens_in,
+               tokens_out, egress_bytes, cost_pico, record, spool, seq
+             FROM entry ORDER BY position",
         )?;
         let mut rows = statement.query([])?;
         let mut chains = ChainCheck::new(&snapshot, self.of())?;
+        let mut sequences = SequenceCheck::default();
         while let Some(row) = rows.next()? {
             report.entries += 1;
             let position: i64 = row.get(0)?;
@@ -86,6 +87,7 @@ impl Reader {
                 report.fault(format!("entry {position}: {what}"));
             }
             chains.entry(row, &sheets, &mut report)?;
+            sequences.entry(&snapshot, row.get(15)?, row.get(16)?)?;
             progress(report.entries, total.cast_unsigned());
         }
         chains.finish(&mut report)?;
@@ -98,7 +100,7 @@ impl Reader {
             }
         }
         check_adjusted::check(&snapshot, (&self.stamp, &self.currency), &mut report)?;
-        check_sequences(&snapshot, &mut report)?;
+        sequences.finish(&snapshot, &mut report)?;
         check_batches(&snapshot, &mut report)?;
         let mut statement = snapshot.prepare("SELECT reason, count(*) FROM rejected GROUP BY reason")?;
         let mut rows = statement.query([])?;
@@ -198,35 +200,77 @@ fn check_models(conn: &Connection, mut told: ModelSums, report: &mut CheckReport
     Ok(())
 }
 
-/// Sequences 1 to the high-water mark of each spool, each booked or rejected exactly once.
-fn check_sequences(conn: &Connection, report: &mut CheckReport) -> Result<(), LedgerError> {
-    let mut marks = conn.prepare("SELECT spool, node, epoch, seq FROM high_water ORDER BY spool")?;
-    let mut sequences = conn.prepare(
-        "SELECT seq FROM entry WHERE spool = ?1 UNION ALL SELECT seq FROM rejected WHERE spool = ?1 ORDER BY seq",
-    )?;
-    let mut rows = marks.query([])?;
-    while let Some(row) = rows.next()? {
-        report.spools += 1;
-        let (spool, node, epoch, mark): (i64, String, i64, i64) =
-            (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-        let mut last = 0;
-        let mut gap = None;
-        let mut all = sequences.query([spool])?;
-        while let Some(row) = all.next()? {
-            let seq: i64 = row.get(0)?;
-            if seq != last + 1 && gap.is_none() {
-                gap = Some(format!("sequence {seq} follows {last}"));
-            }
-            last = seq;
+/// Sequences 1 to the high-water mark of each spool, each booked or rejected exactly once. A spool's entries stand in the
+/// order of their sequences.
+#[derive(Default)]
+struct SequenceCheck {
+    spools: HashMap<i64, Sequences>,
+}
+
+/// Of one spool, so far.
+#[derive(Default)]
+struct Sequences {
+    /// The last that was met.
+    last: i64,
+    /// How many before it are rejected.
+    rejected: i64,
+    gap: Option<String>,
+}
+
+impl SequenceCheck {
+    fn entry(&mut self, conn: &Connection, spool: i64, seq: i64) -> Result<(), LedgerError> {
+        let of = self.spools.entry(spool).or_default();
+        let last = of.last;
+        if !of.go_on(conn, spool, seq)? && of.gap.is_none() {
+            of.gap = Some(format!("sequence {seq} follows {last}"));
         }
-        if last != mark && gap.is_none() {
-            gap = Some(format!("the last sequence is {last}, the mark {mark}"));
-        }
-        if let Some(what) = gap {
-            report.fault(format!("spool {node:?} epoch {}: {what}", epoch.cast_unsigned()));
-        }
+        Ok(())
     }
-    Ok(())
+
+    fn finish(mut self, conn: &Connection, report: &mut CheckReport) -> Result<(), LedgerError> {
+        let mut marks = conn.prepare("SELECT spool, node, epoch, seq FROM high_water ORDER BY spool")?;
+        let mut rejected =
+            conn.prepare("SELECT count(*), coalesce(max(seq), 0) FROM rejected WHERE spool = ?1")?;
+        let mut rows = marks.query([])?;
+        while let Some(row) = rows.next()? {
+            report.spools += 1;
+            let (spool, node, epoch, mark): (i64, String, i64, i64) =
+                (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+            let mut of = self.spools.remove(&spool).unwrap_or_default();
+            let (count, last_rejected): (i64, i64) =
+                rejected.query_row([spool], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let last = of.last.max(last_rejected);
+            let to_the_mark = of.go_on(conn, spool, mark.saturating_add(1))?;
+            if of.gap.is_none() && (!to_the_mark || last > mark) {
+                of.gap = Some(format!("the last sequence is {last}, the mark {mark}"));
+            }
+            if of.gap.is_none() && of.rejected != count {
+                of.gap = Some("a sequence is booked and rejected".to_owned());
+            }
+            if let Some(what) = of.gap {
+                report.fault(format!("spool {node:?} epoch {}: {what}", epoch.cast_unsigned()));
+            }
+        }
+        for spool in self.spools.keys() {
+            report.fault(format!("spool {spool} has entries and no mark"));
+        }
+        Ok(())
+    }
+}
+
+impl Sequences {
+    /// Goes on to a sequence; whether all between it and the last are rejected.
+    fn go_on(&mut self, conn: &Connection, spool: i64, seq: i64) -> Result<bool, LedgerError> {
+        let last = std::mem::replace(&mut self.last, seq);
+        if seq == last + 1 {
+            return Ok(true);
+        }
+        let rejected: i64 = conn
+            .prepare_cached("SELECT count(*) FROM rejected WHERE spool = ?1 AND seq > ?2 AND seq < ?3")?
+            .query_row((spool, last, seq), |row| row.get(0))?;
+        self.rejected += rejected;
+        Ok(seq > last && rejected == seq - last - 1)
+    }
 }
 
 /// Batches follow each other without a gap, in positions and, by spool, in sequences.

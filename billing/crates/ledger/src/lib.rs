@@ -20,6 +20,7 @@ mod balance;
 mod bill;
 mod budget;
 mod check;
+mod entries;
 mod error;
 mod judge;
 mod open;

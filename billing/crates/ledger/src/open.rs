@@ -11,6 +11,7 @@ use wasmeter_receipt::UNSTAMPED;
 use wasmeter_usage::PriceSheet;
 
 use crate::receipt::adopt::adopt;
+use crate::receipt::chain::Heads;
 use crate::receipt::seal::Of;
 use crate::receipt::{Signer, adjusted};
 use crate::schema::{self, Found, SCHEMA_VERSION};
@@ -67,6 +68,7 @@ pub struct Ledger {
     pub(crate) conn: Connection,
     pub(crate) sheets: HashMap<String, (i64, PriceSheet)>,
     pub(crate) signer: Arc<Signer>,
+    pub(crate) heads: Heads,
     pub(crate) stamp: Option<Stamp>,
     /// The last commit that was signed before it had one.
     pub(crate) unstamped: u64,
@@ -128,8 +130,8 @@ impl Ledger {
         let of = Of { stamp: stamp_word(stamp), currency: &found, unstamped };
         adopt(&mut conn, &signer, &of, now_ns)?;
         adjusted::adopt(&mut conn, &signer, &of)?;
-        let (signer, path) = (Arc::new(signer), path.to_owned());
-        Ok(Self { conn, sheets, signer, stamp, unstamped, currency: found, path })
+        let (signer, heads, path) = (Arc::new(signer), Heads::new(), path.to_owned());
+        Ok(Self { conn, sheets, signer, heads, stamp, unstamped, currency: found, path })
     }
 
     /// Makes a price sheet known, so that records priced with it can be booked, now and for ever.

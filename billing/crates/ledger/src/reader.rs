@@ -137,11 +137,13 @@ mod tests {
             "{page}"
         );
         assert!(!page.contains("TEMP B-TREE"), "{page}");
-        for sql in [chain::HEAD_SQL, export::PAGE_SQL] {
+        for sql in [chain::LAST_SQL, export::PAGE_SQL] {
             let page = plan(sql);
             assert!(page.contains("INDEX entry_page (tenant=? AND position"), "{page}");
             assert!(!page.contains("SORT") && !page.contains("TEMP B-TREE"), "{page}");
         }
+        let link = plan(chain::LINK_SQL);
+        assert!(link.contains("(first_position<?)") && !link.contains("TEMP B-TREE"), "{link}");
         assert!(plan(page::ONE_SQL).contains("(tenant=? AND invocation=?)"));
         let latest = plan(quote::LATEST_SQL);
         assert!(

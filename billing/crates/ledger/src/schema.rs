@@ -3,7 +3,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::LedgerError;
 
 /// One script a version, in order; `PRAGMA user_version` counts those that have run.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),
     include_str!("../migrations/0003.sql"),
@@ -12,6 +12,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("../migrations/0006.sql"),
     include_str!("../migrations/0007.sql"),
     include_str!("../migrations/0008.sql"),
+    include_str!("../migrations/0009.sql"),
 ];
 
 /// The schema version of this build.
@@ -79,7 +80,8 @@ mod tests {
                 "fa09d9167d64d7d1",
                 "4b844e0176ff5b53",
                 "1303d5d2ae459ac5",
-                "d9a7e53de0b0f2fc"
+                "d9a7e53de0b0f2fc",
+                "75c120c1275e4c44"
             ]
         );
     }

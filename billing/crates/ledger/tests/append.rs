@@ -135,6 +135,33 @@ fn an_invocation_is_booked_once_whatever_the_spool() {
     assert_eq!(f.reader.check(|_, _| ()).unwrap().faults, 0);
 }
 
+/// Many rows go in at once: those before one that cannot, and those behind it, are booked all the same.
+#[test]
+fn a_duplicate_or_a_broken_record_among_many_is_alone() {
+    for odd in [0u64, 1, 62, 63, 64, 65, 127, 128, 190, 199] {
+        let mut f = Fixture::new();
+        let first = record("dev", "f", 1);
+        f.append(1, std::slice::from_ref(&first)).unwrap();
+        let mut records: Vec<_> =
+            (0..200).map(|n| raw(&record(["dev", "acme"][n % 2], "f", n as u64))).collect();
+        records[odd as usize] = raw(&first);
+        let broken = (odd + 70) % 200;
+        records[broken as usize] = RawValue::from_string("{\"v\":1}".to_owned()).unwrap();
+        // Twice in the same batch.
+        records[150] = records[149].clone();
+        let batch = Batch { node: "n1".into(), epoch: 1, first_seq: 2, records };
+        let done = f.append_raw(batch.clone()).unwrap();
+        let mut told: Vec<_> =
+            [(odd, Reason::Duplicate), (broken, Reason::Malformed), (150, Reason::Duplicate)].into();
+        told.sort_unstable();
+        let rejected: Vec<_> = done.rejected.iter().map(|r| (r.seq - 2, r.reason)).collect();
+        assert_eq!((done.acked_seq, done.booked, rejected), (201, 197, told), "{odd}");
+        let report = f.reader.check(|_, _| ()).unwrap();
+        assert_eq!((report.first_faults.as_slice(), report.entries), ([].as_slice(), 198), "{odd}");
+        assert_eq!(acked(&f.append_raw(batch)), (201, 0));
+    }
+}
+
 #[test]
 fn a_price_change_keeps_old_records_bookable() {
     let mut f = Fixture::new();
@@ -168,6 +195,41 @@ fn check_finds_what_was_tampered_with() {
     assert!(told.contains("entry 2: the cost is not"), "{told}");
     assert!(told.contains("balance of \"dev\""), "{told}");
     assert!(told.contains("the last sequence is 2, the mark 3"), "{told}");
+}
+
+#[test]
+fn check_finds_sequences_that_lack_or_stand_twice() {
+    for (edit, told) in [
+        ("UPDATE entry SET seq = 9 WHERE position = 2", "sequence 9 follows 1"),
+        ("UPDATE entry SET seq = 1 WHERE position = 2", "sequence 1 follows 1"),
+        ("UPDATE entry SET spool = 7 WHERE position = 4", "spool 7 has entries and no mark"),
+        ("DELETE FROM rejected WHERE seq = 3", "sequence 4 follows 2"),
+        ("DELETE FROM rejected WHERE seq = 6", "the last sequence is 5, the mark 6"),
+        ("UPDATE rejected SET seq = 2 WHERE seq = 6", "the last sequence is 5, the mark 6"),
+        ("UPDATE rejected SET seq = 7 WHERE seq = 6", "the last sequence is 7, the mark 6"),
+        (
+            "INSERT INTO rejected VALUES (9, 1, 2, 'malformed', '', '', 0)",
+            "a sequence is booked and rejected",
+        ),
+    ] {
+        let mut f = Fixture::new();
+        let mut records: Vec<_> = (1..=6).map(|n| raw(&record("dev", "f", n * 1_000_000))).collect();
+        for broken in [2, 5] {
+            records[broken] = RawValue::from_string("17".to_owned()).unwrap();
+        }
+        f.append_raw(Batch { node: "n1".into(), epoch: 1, first_seq: 1, records }).unwrap();
+        assert_eq!(f.reader.check(|_, _| ()).unwrap().first_faults, [""; 0]);
+        let conn = rusqlite::Connection::open(f.path()).unwrap();
+        conn.execute_batch(
+            "PRAGMA foreign_keys = off; DROP TRIGGER entry_append_1; DROP TRIGGER rejected_append_1;
+             DROP TRIGGER rejected_append_2",
+        )
+        .unwrap();
+        conn.execute(edit, []).unwrap();
+        let report = f.reader.check(|_, _| ()).unwrap();
+        let faults = report.first_faults.join("\n");
+        assert!(faults.contains(told), "{edit}: {faults}");
+    }
 }
 
 #[test]

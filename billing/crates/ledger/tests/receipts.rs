@@ -11,6 +11,7 @@ use support::{Fixture, NOW, batch, prices, record};
 use wasmeter_ledger::{AdjustmentAsk, Ledger, LedgerError, Reader, SCHEMA_VERSION, Stamp};
 use wasmeter_rating::sheet;
 use wasmeter_receipt::{Fault, PublicKey, Report, Verifier, Wrong};
+use wasmeter_usage::wire::UsageBy;
 use wasmeter_usage::{Outcome, Pico, Rates, UsageRecord};
 
 const HOUR: u64 = 3_600_000_000_000;
@@ -209,8 +210,17 @@ fn finds_every_one_of_a_thousand_tamperings() {
 #[test]
 fn check_finds_tampered_links_commits_and_signatures() {
     for (edit, told) in [
-        ("UPDATE link SET link = zeroblob(32) WHERE position = 9", "entry 9: link"),
-        ("DELETE FROM link WHERE position = 9", "entry 9 has no link"),
+        (
+            "UPDATE signed_commit SET links = unhex(substr(hex(links), 1, 16) || hex(zeroblob(32)) || substr(hex(links), 81))
+             WHERE number = 3",
+            "entry 9: link",
+        ),
+        (
+            "UPDATE signed_commit SET links = unhex('00000000000000ff' || substr(hex(links), 17)) WHERE number = 3",
+            "entry 9: link 255",
+        ),
+        ("UPDATE signed_commit SET links = substr(links, 1, 40) WHERE number = 3", "entry 10 has no link"),
+        ("UPDATE signed_commit SET links = zeroblob(0) WHERE number = 3", "commit 3 has 0 links of 2 entries"),
         ("UPDATE signed_commit SET committed_ns = 7 WHERE number = 3", "commit 3: the signature"),
         ("UPDATE signed_commit SET root = zeroblob(32) WHERE number = 2", "commit 2: the root"),
         ("DELETE FROM signed_commit WHERE number = 4", "in no commit"),
@@ -223,7 +233,7 @@ fn check_finds_tampered_links_commits_and_signatures() {
         let (f, _) = busy();
         let conn = rusqlite::Connection::open(f.path()).unwrap();
         assert!(conn.execute(edit, []).is_err(), "{edit} is allowed");
-        for table in ["link", "signed_commit", "receipt_key", "chain_start"] {
+        for table in ["signed_commit", "receipt_key", "chain_start"] {
             conn.execute_batch(&format!("DROP TRIGGER {table}_append_1; DROP TRIGGER {table}_append_2"))
                 .unwrap();
         }
@@ -234,25 +244,85 @@ fn check_finds_tampered_links_commits_and_signatures() {
     }
 }
 
-/// A ledger of schema version 2, as the released program left it.
-fn released(path: &Path) {
+/// A ledger as the released program of a schema version left it.
+fn released(path: &Path, version: usize, rows: &str) {
     let conn = rusqlite::Connection::open(path).unwrap();
-    for script in [
+    let scripts = [
         include_str!("../migrations/0001.sql"),
         include_str!("../migrations/0002.sql"),
-        include_str!("released/version-2.sql"),
-    ] {
+        include_str!("../migrations/0003.sql"),
+        include_str!("../migrations/0004.sql"),
+        include_str!("../migrations/0005.sql"),
+        include_str!("../migrations/0006.sql"),
+        include_str!("../migrations/0007.sql"),
+        include_str!("../migrations/0008.sql"),
+    ];
+    for script in scripts[..version].iter().chain([&rows]) {
         conn.execute_batch(script).unwrap();
     }
     conn.pragma_update(None, "application_id", 0x776d_7472).unwrap();
-    conn.pragma_update(None, "user_version", 2).unwrap();
+    conn.pragma_update(None, "user_version", version as i64).unwrap();
+}
+
+/// What was signed before an entry's link stood in its commit is shown as it was.
+#[test]
+fn links_go_into_their_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.sqlite");
+    released(&path, 8, include_str!("released/version-8.sql"));
+    let old_links: Vec<(String, String)> = {
+        let old = rusqlite::Connection::open(&path).unwrap();
+        let mut statement = old
+            .prepare(
+                "SELECT lower(hex(l.link)), e.invocation FROM link l JOIN entry e ON e.position = l.position
+                 ORDER BY l.position",
+            )
+            .unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.map(Result::unwrap).collect()
+    };
+
+    let now = 1_795_946_000_000_000_000;
+    let mut ledger = Ledger::open(&path, None::<Stamp>, "USD", now).unwrap();
+    let reader = ledger.reader().unwrap();
+    let report = reader.check(|_, _| ()).unwrap();
+    assert_eq!((report.first_faults.as_slice(), report.entries, report.commits), ([].as_slice(), 13, 6));
+    let text = export(&reader, "dev", (0, u64::MAX), 5);
+    assert_eq!(verify(&text, Some(&keys(&reader))).unwrap().receipts, 13);
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let shown: Vec<(String, String)> = lines
+        .iter()
+        .filter(|line| line["chain"]["link"].is_string())
+        .map(|line| {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            (text(&line["chain"]["link"]), text(&line["invocation"]))
+        })
+        .collect();
+    assert_eq!(shown, old_links);
+    assert_eq!(reader.usage("dev", 0, u64::MAX, UsageBy::Model).unwrap()[0].requests, 5);
+
+    // The chain and the spool go on where they were.
+    let (last, old_sheet) = {
+        let records = reader.receipts("dev", 0, u64::MAX, 0, 100).unwrap().0;
+        (records.len() as u64, records[0].record.price_book.clone())
+    };
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    let (node, epoch): (String, i64) = conn
+        .query_row("SELECT node, epoch FROM high_water", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    let mut next = UsageRecord { price_book: old_sheet, ..record("dev", "f", 7) };
+    (next.start_ns, next.end_ns) = (now - 5, now);
+    ledger.append(&[batch(&node, epoch as u64, last + 1, &[next])], now).unwrap().remove(0).unwrap();
+    let report = verify(&export(&reader, "dev", (0, u64::MAX), 5), Some(&keys(&reader))).unwrap();
+    assert_eq!((report.receipts, report.commits), (14, 7));
+    assert_eq!(reader.check(|_, _| ()).unwrap().first_faults, [""; 0]);
 }
 
 #[test]
 fn a_released_ledger_opens_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.sqlite");
-    released(&path);
+    released(&path, 2, include_str!("released/version-2.sql"));
     let found = Reader::open(&path);
     assert!(matches!(found, Err(LedgerError::OlderSchema { found: 2, known: SCHEMA_VERSION })));
     let now = 1_795_841_100_000_000_000;

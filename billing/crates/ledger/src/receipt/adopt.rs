@@ -1,7 +1,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 use wasmeter_receipt::{MAX_COMMIT, Made};
 
-use super::chain::Linked;
+use super::chain::{Heads, Linked};
 use super::seal::{Of, seal};
 use super::{Links, Signer};
 use crate::LedgerError;
@@ -20,15 +20,17 @@ pub(crate) fn adopt(
     now_ns: u64,
 ) -> Result<u64, LedgerError> {
     let mut adopted = 0;
+    let mut heads = Heads::new();
     loop {
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut links = Links::new(&tx)?;
+        let mut links = Links::new(&tx, std::mem::take(&mut heads));
         let mut count = 0;
         {
             let mut statement = tx.prepare_cached(
                 "SELECT e.position, e.tenant, e.end_ns, e.cost_pico, s.hash, e.record
                  FROM entry e JOIN price_sheet s ON s.id = e.sheet
-                 WHERE e.position > (SELECT coalesce(max(position), 0) FROM link) ORDER BY e.position LIMIT ?1",
+                 WHERE e.position > coalesce((
+                   SELECT first_position + entries - 1 FROM signed_commit ORDER BY number DESC LIMIT 1), 0) ORDER BY e.position LIMIT ?1",
             )?;
             let mut rows = statement.query([PART])?;
             while let Some(row) = rows.next()? {
@@ -49,7 +51,7 @@ pub(crate) fn adopt(
             return Ok(adopted);
         }
         seal(&tx, signer, of, Made::Adopted, &links, now_ns)?;
-        drop(links);
+        heads = links.into_heads();
         tx.commit()?;
         adopted += count;
     }

@@ -1,22 +1,52 @@
 use std::collections::HashMap;
 
 use aws_lc_rs::rand::fill;
-use rusqlite::{CachedStatement, Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension};
 use wasmeter_receipt::{Hash, Link, record_hash};
 
 use crate::LedgerError;
 
-/// The last link of a tenant before a position, without a sort.
-pub(crate) const HEAD_SQL: &str = "SELECT l.chain, l.link FROM entry e INDEXED BY entry_page
-  CROSS JOIN link l ON l.position = e.position WHERE e.tenant = ?1 AND e.position < ?2
-  ORDER BY e.position DESC LIMIT 1";
+/// The last entry of a tenant before a position, without a sort.
+pub(crate) const LAST_SQL: &str = "SELECT position FROM entry INDEXED BY entry_page
+  WHERE tenant = ?1 AND position < ?2 ORDER BY position DESC LIMIT 1";
+
+/// What a commit keeps of the link at a position, without a sort.
+pub(crate) const LINK_SQL: &str =
+    "SELECT substr(links, (?1 - first_position) * 40 + 1, 40) FROM signed_commit
+  WHERE first_position <= ?1 ORDER BY first_position DESC LIMIT 1";
+
+/// Place in its tenant's chain, and link.
+pub(crate) type Placed = (u64, Hash);
+
+/// Bytes of one in a commit.
+const PLACED: usize = 40;
+
+/// Writes links as a commit keeps them.
+fn pack((index, link): &Placed, to: &mut Vec<u8>) {
+    to.extend_from_slice(&index.to_be_bytes());
+    to.extend_from_slice(&link.0);
+}
+
+/// Reads links as a commit keeps them; what is cut off is not there.
+pub(crate) fn unpack(links: &[u8]) -> Vec<Placed> {
+    let (whole, _) = links.as_chunks::<PLACED>();
+    let placed = |one: &[u8; PLACED]| {
+        let (index, link) = one.split_first_chunk::<8>()?;
+        Some((u64::from_be_bytes(*index), Hash(link.try_into().ok()?)))
+    };
+    whole.iter().filter_map(placed).collect()
+}
+
+/// Where the chains of tenants are, by tenant. The ledger's one writer keeps them from transaction to transaction: a hundred
+/// bytes for each tenant that was booked since it was opened.
+pub(crate) type Heads = HashMap<String, Placed>;
 
 /// The links that a transaction adds, and where the chains of their tenants are by then.
 pub(crate) struct Links<'c> {
     conn: &'c Connection,
-    insert: CachedStatement<'c>,
-    heads: HashMap<String, (u64, Hash)>,
+    heads: Heads,
     pub(super) added: Vec<Hash>,
+    packed: Vec<u8>,
     pub(super) first_position: Option<i64>,
 }
 
@@ -31,12 +61,12 @@ pub(crate) struct Linked<'a> {
 }
 
 impl<'c> Links<'c> {
-    pub(crate) fn new(conn: &'c Connection) -> Result<Self, LedgerError> {
-        let insert = conn.prepare_cached("INSERT INTO link (position, chain, link) VALUES (?1, ?2, ?3)")?;
-        Ok(Self { conn, insert, heads: HashMap::new(), added: Vec::new(), first_position: None })
+    /// `heads` are of the transaction before, or empty.
+    pub(crate) fn new(conn: &'c Connection, heads: Heads) -> Self {
+        Self { conn, heads, added: Vec::new(), packed: Vec::new(), first_position: None }
     }
 
-    /// Adds the link of an entry. The entry may be in its table or not yet, those before it with their links are.
+    /// Adds the link of an entry. The entry may be in its table or not yet, those of transactions before are with their links.
     pub(crate) fn add(&mut self, entry: &Linked<'_>) -> Result<(), LedgerError> {
         let (before, previous) = match self.heads.get(entry.tenant) {
             Some(head) => *head,
@@ -56,7 +86,6 @@ impl<'c> Links<'c> {
             tenant: entry.tenant,
         }
         .hash();
-        self.insert.execute((entry.position, index.cast_signed(), link.0))?;
         match self.heads.get_mut(entry.tenant) {
             Some(head) => *head = (index, link),
             None => {
@@ -65,22 +94,38 @@ impl<'c> Links<'c> {
         }
         self.first_position.get_or_insert(entry.position);
         self.added.push(link);
+        pack(&(index, link), &mut self.packed);
         Ok(())
+    }
+
+    /// The links from a place among those added, as a commit keeps them.
+    pub(super) fn packed(&self, from: usize, count: usize) -> &[u8] {
+        &self.packed[from * PLACED..(from + count) * PLACED]
+    }
+
+    /// For the next transaction, when this one is committed.
+    pub(crate) fn into_heads(self) -> Heads {
+        self.heads
     }
 }
 
 /// Length and last link of a tenant's chain before a position.
-pub(crate) fn head(
-    conn: &Connection,
-    tenant: &str,
-    position: i64,
-) -> Result<Option<(u64, Hash)>, LedgerError> {
-    Ok(conn
-        .prepare_cached(HEAD_SQL)?
-        .query_row((tenant, position), |row| {
-            Ok((row.get::<_, i64>(0)?.cast_unsigned(), Hash(row.get::<_, [u8; 32]>(1)?)))
-        })
-        .optional()?)
+pub(crate) fn head(conn: &Connection, tenant: &str, position: i64) -> Result<Option<Placed>, LedgerError> {
+    let last = conn.prepare_cached(LAST_SQL)?.query_row((tenant, position), |row| row.get(0)).optional()?;
+    last.map(|last| at(conn, last)).transpose()
+}
+
+/// The link of the entry at a position.
+pub(super) fn at(conn: &Connection, position: i64) -> Result<Placed, LedgerError> {
+    find(conn, position)?.ok_or_else(|| LedgerError::Damaged(format!("entry {position} has no link")))
+}
+
+/// The link of the entry at a position, if it is there.
+pub(super) fn find(conn: &Connection, position: i64) -> Result<Option<Placed>, LedgerError> {
+    // Of nothing, `substr` is null.
+    let packed: Option<Option<Vec<u8>>> =
+        conn.prepare_cached(LINK_SQL)?.query_row([position], |row| row.get(0)).optional()?;
+    Ok(unpack(&packed.flatten().unwrap_or_default()).first().copied())
 }
 
 /// Begins a tenant's chain on random bytes.

@@ -4,8 +4,9 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use wasmeter_receipt::{Hash, Link, PublicKey, record_hash, root};
 use wasmeter_usage::PriceSheet;
 
+use super::chain::{self, Placed};
+use super::keys;
 use super::seal::{self, Of, Signed};
-use super::{chain, keys};
 use crate::LedgerError;
 use crate::check::CheckReport;
 
@@ -15,12 +16,19 @@ pub(crate) struct ChainCheck<'a> {
     of: Of<'a>,
     keys: HashMap<i64, PublicKey>,
     heads: HashMap<String, (u64, Hash)>,
-    /// The commit at hand and the links that are there of it.
-    commit: Option<(Signed, Vec<Hash>)>,
+    /// The commit at hand.
+    commit: Option<Open>,
     /// Number and hash of the commit before.
     before: (u64, Hash),
     /// An entry without a commit is told once.
     lacking: bool,
+}
+
+/// A commit, the links that it keeps, and how many of its entries were met.
+struct Open {
+    signed: Signed,
+    links: Vec<Placed>,
+    met: usize,
 }
 
 impl<'a> ChainCheck<'a> {
@@ -44,12 +52,7 @@ impl<'a> ChainCheck<'a> {
         report: &mut CheckReport,
     ) -> Result<(), LedgerError> {
         let position: i64 = row.get(0)?;
-        let stored = (row.get::<_, Option<i64>>(15)?, row.get::<_, Option<[u8; 32]>>(16)?);
-        let (Some(index), Some(link)) = stored else {
-            report.fault(format!("entry {position} has no link"));
-            return Ok(());
-        };
-        let (index, link) = (index.cast_unsigned(), Hash(link));
+        let Some((index, link)) = self.link(position, report)? else { return Ok(()) };
         let tenant: String = row.get(1)?;
         let (before, previous) = match self.heads.get(&tenant) {
             Some(head) => *head,
@@ -72,43 +75,57 @@ impl<'a> ChainCheck<'a> {
         }
         // On from what is stored, so that one fault is told once.
         self.heads.insert(tenant, (index, link));
-        self.count(position, link, report)
+        Ok(())
     }
 
-    fn count(&mut self, position: i64, link: Hash, report: &mut CheckReport) -> Result<(), LedgerError> {
-        let (signed, mut links) = match self.commit.take() {
+    /// The link that is kept of the entry at a position, the next in order.
+    fn link(&mut self, position: i64, report: &mut CheckReport) -> Result<Option<Placed>, LedgerError> {
+        let mut open = match self.commit.take() {
             Some(open) => open,
             None => match self.load(self.before.0 + 1)? {
-                Some(signed) => (signed, Vec::new()),
+                Some(open) => open,
                 None => {
                     if !self.lacking {
                         report.fault(format!("entry {position} and those after it are in no commit"));
                     }
                     self.lacking = true;
-                    return Ok(());
+                    return Ok(None);
                 }
             },
         };
-        let commit = &signed.0;
-        if links.is_empty() && commit.first_entry != position.cast_unsigned() {
+        let commit = &open.signed.0;
+        if open.met == 0 && commit.first_entry != position.cast_unsigned() {
             report.fault(format!(
                 "commit {} begins at entry {}, not {position}",
                 commit.number, commit.first_entry
             ));
         }
-        links.push(link);
-        if (links.len() as u64) < commit.entries {
-            self.commit = Some((signed, links));
-        } else {
-            self.close(&signed, &links, report);
+        let link = open.links.get(open.met).copied();
+        if link.is_none() {
+            report.fault(format!("entry {position} has no link"));
         }
-        Ok(())
+        open.met += 1;
+        if (open.met as u64) < commit.entries {
+            self.commit = Some(open);
+        } else {
+            self.close(&open, report);
+        }
+        Ok(link)
     }
 
-    fn close(&mut self, (commit, (key, signature)): &Signed, links: &[Hash], report: &mut CheckReport) {
+    fn close(&mut self, open: &Open, report: &mut CheckReport) {
         report.commits += 1;
+        let (commit, (key, signature)) = &open.signed;
         let number = commit.number;
-        if root(links) != commit.root {
+        if open.links.len() as u64 != commit.entries {
+            report.fault(format!(
+                "commit {number} has {} links of {} entries",
+                open.links.len(),
+                commit.entries
+            ));
+        }
+        let links: Vec<_> = open.links.iter().map(|(_, link)| *link).collect();
+        if root(&links) != commit.root {
             report.fault(format!("commit {number}: the root is not that of its entries' links"));
         }
         if commit.previous != self.before.1 {
@@ -120,37 +137,27 @@ impl<'a> ChainCheck<'a> {
         self.before = (number, commit.hash());
     }
 
-    fn load(&self, number: u64) -> Result<Option<Signed>, LedgerError> {
+    fn load(&self, number: u64) -> Result<Option<Open>, LedgerError> {
         let sql = format!("SELECT {} WHERE c.number = ?1", seal::COLUMNS);
         let found = self
             .conn
             .prepare_cached(&sql)?
             .query_row([number.cast_signed()], |row| Ok(seal::read(row, &self.of)))
             .optional()?;
-        found.transpose()
+        let Some(signed) = found.transpose()? else { return Ok(None) };
+        let links = seal::kept_links(self.conn, number)?;
+        Ok(Some(Open { signed, links, met: 0 }))
     }
 
     pub(crate) fn finish(self, report: &mut CheckReport) -> Result<(), LedgerError> {
         let mut last = self.before.0;
-        if let Some(((commit, _), links)) = self.commit {
+        if let Some(Open { signed: (commit, _), met, .. }) = self.commit {
             last = commit.number;
-            report.fault(format!(
-                "commit {} has {} entries, {} are there",
-                commit.number,
-                commit.entries,
-                links.len()
-            ));
+            report.fault(format!("commit {} has {} entries, {met} are there", commit.number, commit.entries));
         }
-        let (count, links): (i64, i64) = self.conn.query_one(
-            "SELECT (SELECT count(*) FROM signed_commit), (SELECT count(*) FROM link)",
-            [],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )?;
+        let count: i64 = self.conn.query_one("SELECT count(*) FROM signed_commit", [], |row| row.get(0))?;
         if count.cast_unsigned() != last {
             report.fault(format!("{count} commits, of which {last} belong to entries"));
-        }
-        if links.cast_unsigned() != report.entries {
-            report.fault(format!("{links} links of {} entries", report.entries));
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use wasmeter_receipt::{Hash, UNSTAMPED};
 use wasmeter_usage::Draw;
 
 use super::adjusted::{Sealed, each};
+use super::chain;
 use crate::LedgerError;
 use crate::budget::month;
 use crate::check::CheckReport;
@@ -110,11 +111,12 @@ fn link(conn: &Connection, tenant: &str, place: u64) -> Result<Option<Hash>, Led
     if place == 0 {
         return Ok(Some(Hash::ZERO));
     }
-    Ok(conn
+    let position: Option<i64> = conn
         .prepare_cached(
-            "SELECT l.link FROM entry e INDEXED BY entry_page JOIN link l ON l.position = e.position
-             WHERE e.tenant = ?1 ORDER BY e.position LIMIT 1 OFFSET ?2",
+            "SELECT position FROM entry INDEXED BY entry_page WHERE tenant = ?1 ORDER BY position LIMIT 1 OFFSET ?2",
         )?
-        .query_row((tenant, place.cast_signed() - 1), |row| row.get(0).map(Hash))
-        .optional()?)
+        .query_row((tenant, place.cast_signed() - 1), |row| row.get(0))
+        .optional()?;
+    let Some(position) = position else { return Ok(None) };
+    Ok(chain::find(conn, position)?.map(|(_, link)| link))
 }

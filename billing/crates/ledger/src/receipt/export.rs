@@ -10,6 +10,7 @@ use wasmeter_receipt::{
 use wasmeter_usage::wire::{ExportCursor, MAX_PAGE};
 use wasmeter_usage::{Pico, PriceSheet};
 
+use super::chain::Placed;
 use super::one::damaged;
 use super::seal::{self, Of, Signed};
 use super::{adjusted, chain, keys};
@@ -21,12 +22,10 @@ use crate::{LedgerError, Reader};
 /// below the wire's limit.
 const PAGE_BYTES: usize = 4 << 20;
 
-/// Entries of a tenant with their links, in ledger order, without a sort.
+/// Entries of a tenant, in ledger order, without a sort.
 pub(crate) const PAGE_SQL: &str =
-    "SELECT e.position, e.end_ns, e.cost_pico, e.sheet, e.record, l.chain, l.link,
-  e.invocation
-  FROM entry e INDEXED BY entry_page CROSS JOIN link l ON l.position = e.position
-  WHERE e.tenant = ?1 AND e.position > ?2 AND e.position <= ?3 ORDER BY e.position LIMIT ?4";
+    "SELECT position, end_ns, cost_pico, sheet, record, invocation FROM entry INDEXED BY entry_page
+  WHERE tenant = ?1 AND position > ?2 AND position <= ?3 ORDER BY position LIMIT ?4";
 
 impl Reader {
     /// A page of an export of the invocations that ended in `from_ns .. to_ns`, as lines of JSON: a signed statement of what
@@ -90,8 +89,7 @@ impl Reader {
             if entries == 0 {
                 return Ok(0);
             }
-            let mut statement = page.conn.prepare_cached("SELECT chain FROM link WHERE position = ?1")?;
-            statement.query_row([position], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
+            chain::at(page.conn, position).map(|(index, _)| index)
         };
         let (chain, head) = chain::head(page.conn, page.tenant, upto + 1)?.unwrap_or((0, Hash::ZERO));
         let statement = Statement {
@@ -136,8 +134,8 @@ struct Page<'a> {
     of: Of<'a>,
     tenant: &'a str,
     text: String,
-    /// The commit of the entries at hand.
-    commit: Option<Signed>,
+    /// The commit of the entries at hand, with the links of its entries.
+    commit: Option<(Signed, Vec<Placed>)>,
     public: HashMap<i64, PublicKey>,
 }
 
@@ -148,8 +146,6 @@ struct Entry {
     cost: Pico,
     sheet: i64,
     record: String,
-    index: u64,
-    link: Hash,
     invocation: String,
 }
 
@@ -178,9 +174,7 @@ impl Page<'_> {
                 cost: Pico(i128::from(row.get::<_, i64>(2)?)),
                 sheet: row.get(3)?,
                 record: row.get(4)?,
-                index: row.get::<_, i64>(5)?.cast_unsigned(),
-                link: Hash(row.get(6)?),
-                invocation: row.get(7)?,
+                invocation: row.get(5)?,
             }))
         };
         let mut entry = next()?;
@@ -189,8 +183,9 @@ impl Page<'_> {
             None => return Ok(false),
         };
         while let Some(this) = entry {
-            let place = Chain { index: this.index, previous, link: this.link };
-            previous = this.link;
+            let (index, link) = self.link(this.position)?;
+            let place = Chain { index, previous, link };
+            previous = link;
             if (from_ns..to_ns).contains(&this.end_ns) {
                 let sheet = sheets
                     .get(&this.sheet)
@@ -262,6 +257,24 @@ impl Page<'_> {
         })
     }
 
+    /// The commit of a position: the one at hand, which is always of the entries at hand, or read.
+    fn commit_of(&mut self, position: i64) -> Result<(Signed, Vec<Placed>), LedgerError> {
+        if let Some(commit) = self.commit.take() {
+            return Ok(commit);
+        }
+        let signed = seal::of_position(self.conn, &self.of, position)?;
+        let links = seal::links(self.conn, &signed.0)?;
+        Ok((signed, links))
+    }
+
+    fn link(&mut self, position: i64) -> Result<Placed, LedgerError> {
+        let ((commit, signature), links) = self.commit_of(position)?;
+        let place = position.cast_unsigned().checked_sub(commit.first_entry);
+        let link = place.and_then(|place| links.get(usize::try_from(place).ok()?)).copied();
+        self.commit = Some(((commit, signature), links));
+        link.ok_or_else(|| LedgerError::Damaged(format!("entry {position} is in no commit")))
+    }
+
     /// Writes the commit of an entry if none of the entries to come is in it.
     fn seal(
         &mut self,
@@ -269,13 +282,10 @@ impl Page<'_> {
         next: Option<&Entry>,
         cursor: &mut ExportCursor,
     ) -> Result<(), LedgerError> {
-        let (commit, (key, signature)) = match self.commit.take() {
-            Some(commit) => commit,
-            None => seal::of_position(self.conn, &self.of, entry.position)?,
-        };
+        let ((commit, (key, signature)), links) = self.commit_of(entry.position)?;
         let end = commit.first_entry.saturating_add(commit.entries);
         if next.is_some_and(|next| next.position.cast_unsigned() < end) {
-            self.commit = Some((commit, (key, signature)));
+            self.commit = Some(((commit, (key, signature)), links));
             return Ok(());
         }
         let (first, last) = (cursor.first.max(commit.first_entry), cursor.last.min(end - 1));
@@ -290,7 +300,8 @@ impl Page<'_> {
             let place = position?.cast_unsigned() - commit.first_entry;
             own.extend(usize::try_from(place));
         }
-        let path = prove(&seal::links(self.conn, &commit)?, &own);
+        let links: Vec<_> = links.into_iter().map(|(_, link)| link).collect();
+        let path = prove(&links, &own);
         if !cursor.keys.contains(&key.cast_unsigned()) {
             cursor.keys.push(key.cast_unsigned());
             let public = self.public.get(&key).copied();

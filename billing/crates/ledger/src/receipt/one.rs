@@ -1,6 +1,6 @@
 use rusqlite::OptionalExtension;
 use serde_json::value::RawValue;
-use wasmeter_receipt::{Chain, Hash, Proved, ReceiptLine, prove};
+use wasmeter_receipt::{Chain, Proved, ReceiptLine, prove};
 use wasmeter_usage::{InvocationId, Pico, PriceSheet};
 
 use super::seal;
@@ -20,8 +20,8 @@ impl Reader {
     ) -> Result<Option<String>, LedgerError> {
         let snapshot = self.conn.unchecked_transaction()?;
         let mut statement = snapshot.prepare_cached(
-            "SELECT e.position, e.cost_pico, e.record, s.json, l.chain, l.link
-             FROM entry e JOIN price_sheet s ON s.id = e.sheet JOIN link l ON l.position = e.position
+            "SELECT e.position, e.cost_pico, e.record, s.json
+             FROM entry e JOIN price_sheet s ON s.id = e.sheet
              WHERE e.tenant = ?1 AND e.invocation = ?2",
         )?;
         let found = statement
@@ -31,12 +31,10 @@ impl Reader {
                     row.get::<_, i64>(1)?,
                     row.get::<_, String>(2)?,
                     row.get::<_, String>(3)?,
-                    row.get::<_, i64>(4)?.cast_unsigned(),
-                    Hash(row.get(5)?),
                 ))
             })
             .optional()?;
-        let Some((position, cost, record, sheet, index, link)) = found else { return Ok(None) };
+        let Some((position, cost, record, sheet)) = found else { return Ok(None) };
         let sheet: PriceSheet = serde_json::from_str(&sheet).map_err(|e| damaged(position, &e))?;
         let of = self.of();
         let (commit, (key_row, signature)) = seal::of_position(&snapshot, &of, position)?;
@@ -44,6 +42,8 @@ impl Reader {
         let place = position.cast_unsigned().checked_sub(commit.first_entry);
         let place = place.and_then(|place| usize::try_from(place).ok()).filter(|place| *place < links.len());
         let place = place.ok_or_else(|| LedgerError::Damaged(format!("entry {position} is in no commit")))?;
+        let (index, link) = links[place];
+        let links: Vec<_> = links.into_iter().map(|(_, link)| link).collect();
         let key = keys::load(&snapshot)?.into_iter().find(|(row, _, _)| *row == key_row);
         let (_, key, _) =
             key.ok_or_else(|| LedgerError::Damaged(format!("key {key_row} of receipts is missing")))?;

@@ -1,6 +1,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 use wasmeter_receipt::{Commit, Hash, MAX_COMMIT, Made, PublicKey, Signature, UNSTAMPED, root};
 
+use super::chain::{Placed, unpack};
 use super::{Links, Signer};
 use crate::LedgerError;
 
@@ -33,7 +34,7 @@ pub(crate) fn seal(
         Some((commit, _)) => (commit.number, commit.hash()),
         None => (0, Hash::ZERO),
     };
-    for part in links.added.chunks(MAX_COMMIT) {
+    for (nth, part) in links.added.chunks(MAX_COMMIT).enumerate() {
         number += 1;
         let commit = Commit {
             number,
@@ -50,7 +51,7 @@ pub(crate) fn seal(
         let signature = signer.sign(&commit.text())?;
         conn.prepare_cached(
             "INSERT INTO signed_commit (number, made, first_position, entries, root, previous, committed_ns, key,
-               signature) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+               signature, links) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute((
             number.cast_signed(),
@@ -62,6 +63,7 @@ pub(crate) fn seal(
             now_ns.cast_signed(),
             signer.row,
             signature.0,
+            links.packed(nth * MAX_COMMIT, part.len()),
         ))?;
         previous = commit.hash();
         position += commit.entries.cast_signed();
@@ -111,15 +113,17 @@ pub(super) fn read(row: &Row<'_>, of: &Of<'_>) -> Result<Signed, LedgerError> {
     Ok((commit, (row.get(7)?, Signature(row.get(8)?))))
 }
 
+/// The links that a commit keeps.
+pub(super) fn kept_links(conn: &Connection, number: u64) -> Result<Vec<Placed>, LedgerError> {
+    let mut statement = conn.prepare_cached("SELECT links FROM signed_commit WHERE number = ?1")?;
+    Ok(statement.query_row([number.cast_signed()], |row| {
+        Ok(unpack(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?))
+    })?)
+}
+
 /// The links of a commit's entries, in order.
-pub(super) fn links(conn: &Connection, commit: &Commit) -> Result<Vec<Hash>, LedgerError> {
-    let mut statement =
-        conn.prepare_cached("SELECT link FROM link WHERE position >= ?1 ORDER BY position LIMIT ?2")?;
-    let rows = statement
-        .query_map((commit.first_entry.cast_signed(), commit.entries.cast_signed()), |row| {
-            row.get(0).map(Hash)
-        })?;
-    let links = rows.collect::<Result<Vec<_>, _>>()?;
+pub(super) fn links(conn: &Connection, commit: &Commit) -> Result<Vec<Placed>, LedgerError> {
+    let links = kept_links(conn, commit.number)?;
     if links.len() as u64 == commit.entries {
         Ok(links)
     } else {

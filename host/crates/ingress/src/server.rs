@@ -258,12 +258,13 @@ impl Front {
         });
         let response = match found {
             Ok(Route::Function(target)) => trigger(deps, scheme, *target, request).await,
-            Ok(Route::Socket(target)) => self.sockets.open(deps, scheme, *target, request).await,
+            // Boxed, so that a trigger is not moved with the size of these.
+            Ok(Route::Socket(target)) => Box::pin(self.sockets.open(deps, scheme, *target, request)).await,
             Ok(Route::Control) => {
-                control(deps, request).await.unwrap_or_else(|error| answer::error(&error, None))
+                Box::pin(control(deps, request)).await.unwrap_or_else(|error| answer::error(&error, None))
             }
             Ok(Route::Webhook) => match &deps.webhooks {
-                Some(webhooks) => webhooks.receive(request).await,
+                Some(webhooks) => Box::pin(webhooks.receive(request)).await,
                 None => answer::error(&nothing(), None),
             },
             Ok(Route::Done) => answer::text(StatusCode::OK, "text/plain; charset=utf-8", DONE),

@@ -103,7 +103,8 @@ async fn invoke(
             let key = OnceKey { tenant: target.tenant.clone(), scope: scope(target, &caller), key };
             let keep = revision.manifest.idempotency.as_ref().map(|i| i.keep_answers.0);
             let whole = Request::from_parts(head.clone(), body);
-            match deps.once.enter(key, keep, id, whole).await? {
+            // Boxed, as what follows: few calls have it, and all would be moved with its size.
+            match Box::pin(deps.once.enter(key, keep, id, whole)).await? {
                 Entered::Answered(response) => return Ok(response),
                 Entered::First(claim, whole) => (Some(claim), whole.into_body().boxed_unsync()),
             }
@@ -113,7 +114,7 @@ async fn invoke(
     let mut tape = None;
     if recorded {
         let whole;
-        (body, whole) = taped(body, accepted + revision.manifest.limits.deadline.0).await?;
+        (body, whole) = Box::pin(taped(body, accepted + revision.manifest.limits.deadline.0)).await?;
         tape = Some(Tape::record(whole));
     }
     let is_token = |value: &HeaderValue| deps.tokens.named_in(value);
@@ -136,7 +137,7 @@ async fn invoke(
         Err(error) => answer::error(&error, Some(id)),
     };
     if let Some(claim) = claim {
-        response = claim.leave(charged, response).await?;
+        response = Box::pin(claim.leave(charged, response)).await?;
     }
     if let Some(shown) = reply.figures.filter(|_| figures) {
         shown.write(response.headers_mut());

@@ -203,9 +203,19 @@ impl Invoker {
         let fate = Arc::new(Fate::of(loaded.is_some()));
         let tenant: Arc<str> = Arc::from(invocation.tenant.as_str());
         let pace = loaded.as_ref().map(|loaded| loaded.paces.of(&tenant));
-        let life = run::run(inner.clone(), invocation, loaded, fate.clone(), cancel, reply);
         // The caller's task has a budget of polls that must not end in the middle of a guest.
-        let life = Box::pin(unconstrained(inner.tasks.track_future(life)));
+        let life = Box::write(
+            Box::new_uninit(),
+            unconstrained(inner.tasks.track_future(run::run(
+                inner.clone(),
+                invocation,
+                loaded,
+                fate.clone(),
+                cancel,
+                reply,
+            ))),
+        );
+        let life = Box::into_pin(life);
         let mut held = inner.guests.take(tenant, deadline, pace, life);
         let mut too_late = pin!(sleep_until(deadline + STOP_TIME));
         let mut given_up = false;

@@ -60,8 +60,8 @@ pub enum Refusal {
 
 impl Ledger {
     /// Books batches in one transaction, one after another, whatever their spools: entries with their links, balances, batch
-    /// rows, high-water marks, and one signed commit over all of it. What is booked already is skipped; a batch that would leave a gap is refused, the others are
-    /// booked nonetheless.
+    /// rows, high-water marks, and one signed commit over all of it. What is booked already is skipped; a batch that would
+    /// leave a gap is refused, the others are booked nonetheless.
     ///
     /// # Errors
     /// SQLite's, and then no batch is booked.

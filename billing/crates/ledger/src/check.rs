@@ -262,14 +262,14 @@ impl Sequences {
     /// Goes on to a sequence; whether all between it and the last are rejected.
     fn go_on(&mut self, conn: &Connection, spool: i64, seq: i64) -> Result<bool, LedgerError> {
         let last = std::mem::replace(&mut self.last, seq);
-        if seq == last + 1 {
+        if last.checked_add(1) == Some(seq) {
             return Ok(true);
         }
         let rejected: i64 = conn
             .prepare_cached("SELECT count(*) FROM rejected WHERE spool = ?1 AND seq > ?2 AND seq < ?3")?
             .query_row((spool, last, seq), |row| row.get(0))?;
         self.rejected += rejected;
-        Ok(seq > last && rejected == seq - last - 1)
+        Ok(seq.checked_sub(last).is_some_and(|step| step > 0 && rejected == step - 1))
     }
 }
 

@@ -30,7 +30,8 @@ pub(crate) fn adopt(
                 "SELECT e.position, e.tenant, e.end_ns, e.cost_pico, s.hash, e.record
                  FROM entry e JOIN price_sheet s ON s.id = e.sheet
                  WHERE e.position > coalesce((
-                   SELECT first_position + entries - 1 FROM signed_commit ORDER BY number DESC LIMIT 1), 0) ORDER BY e.position LIMIT ?1",
+                   SELECT first_position + entries - 1 FROM signed_commit ORDER BY number DESC LIMIT 1), 0)
+                 ORDER BY e.position LIMIT ?1",
             )?;
             let mut rows = statement.query([PART])?;
             while let Some(row) = rows.next()? {

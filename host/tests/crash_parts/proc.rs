@@ -94,6 +94,21 @@ impl Process {
         }
     }
 
+    /// Stops it, and waits until all its threads stand: the signal is taken by one of them, and until that one gets a processor
+    /// the others run on.
+    pub fn stop(self) {
+        self.signal(Signal::STOP);
+        let until = Instant::now() + Duration::from_secs(5);
+        let stands = |thread: fs::DirEntry| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" T"))
+        };
+        while !fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap().flatten().all(stands) {
+            assert!(Instant::now() < until, "process {} does not stop", self.pid);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Processor time that it has used, in hundredths of a second.
     pub fn used(self) -> u64 {
         stat(self.pid).map_or(0, |s| s.used)
